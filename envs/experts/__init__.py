@@ -1,0 +1,1 @@
+"""Scripted experts: they read goals and simulator state and act through the policy action space."""

@@ -1,0 +1,1 @@
+"""LIBERO behind gymnasium: the only package that knows LIBERO, robosuite and MuJoCo."""

@@ -1,0 +1,5 @@
+"""LeRobot's plug-in door: importing this module registers what vega_policy adds to LeRobot.
+
+LeRobot imports every installed distribution whose name starts with `lerobot_policy_`, by that very
+name, so distribution and module must agree (underscores included).
+"""

@@ -1,0 +1,1 @@
+"""The wiring room: command lines that bring environments, policies and the harness together."""
