@@ -1,1 +1,1 @@
-"""The stand-in kit: LIBERO's objects and arenas rebuilt from MuJoCo primitives, so that nothing is downloaded."""
+"""The stand-in kit: LIBERO's objects and arenas rebuilt from MuJoCo primitives; nothing is downloaded."""

@@ -1,8 +1,9 @@
 """Small helpers to write MJCF files: elements, collision and visual geoms, materials, PNG textures.
 
-What is surprising: robosuite keeps only geoms that carry an explicit `group` (0 collides, 1 is drawn), and compiles
-with `inertiagrouprange="0 0"`, so in a running LIBERO scene the mass of group 1 geoms does not count. Textures are of
-type `cube`, which MuJoCo wraps around primitives evenly; a `2d` texture is projected along z and smears on the sides.
+What is surprising: robosuite keeps only geoms that carry an explicit `group` (0 collides, 1 is drawn), and
+compiles with `inertiagrouprange="0 0"`, so in a running LIBERO scene the mass of group 1 geoms does not count.
+Textures are of type `cube`, which MuJoCo wraps around primitives evenly; a `2d` texture is projected along z
+and smears on the sides.
 """
 
 import io
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 Vec = Sequence[float]
@@ -34,8 +36,8 @@ def number(value: float) -> str:
 def element(parent: ET.Element | None, tag: str, **attributes: Attribute) -> ET.Element:
     """Makes an element, appended to `parent` if there is one.
 
-    Attributes that are None are left out; sequences are written space-separated; a trailing underscore of an attribute
-    name is dropped (`class_` writes `class`).
+    Attributes that are None are left out; sequences are written space-separated; a trailing underscore of an
+    attribute name is dropped (`class_` writes `class`).
     """
     texts = {key.rstrip("_"): _text(value) for key, value in attributes.items() if value is not None}
     return ET.Element(tag, texts) if parent is None else ET.SubElement(parent, tag, texts)
@@ -74,8 +76,10 @@ def collision(
 
     Further attributes (mass, friction, solref, contype, ...) are written as they are.
     """
-    return element(parent, "geom", name=name, type=shape, size=size, pos=pos, quat=quat, group=0, rgba=(0.8, 0.8, 0.8, 0),
-                   **attributes)  # fmt: skip
+    return element(
+        parent, "geom", name=name, type=shape, size=size, pos=pos, quat=quat, group=0, rgba=(0.8, 0.8, 0.8, 0),
+        **attributes,
+    )  # fmt: skip
 
 
 def material(
@@ -90,7 +94,7 @@ def material(
     shininess: float = 0.2,
     **texture_attributes: Attribute,
 ) -> str:
-    """Adds a matt material, with a texture if `texture_file` (relative to the XML) is given, and returns its name.
+    """Adds a matt material, textured if `texture_file` (relative to the XML) is given, and returns its name.
 
     `texture_attributes` go to the texture, for instance `gridsize` and `gridlayout` of a cube map.
     """
@@ -111,7 +115,7 @@ def document(root: ET.Element) -> bytes:
     return ET.tostring(root, encoding="utf-8") + b"\n"
 
 
-def png(pixels: np.ndarray, colors: int = 16) -> bytes:
+def png(pixels: npt.NDArray[np.uint8], colors: int = 16) -> bytes:
     """Returns a palette PNG of pixels (height, width, 3) uint8, reduced to at most `colors` colours."""
     image = Image.fromarray(pixels, "RGB").quantize(colors, dither=Image.Dither.NONE)
     file = io.BytesIO()
