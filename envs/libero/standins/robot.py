@@ -65,9 +65,12 @@ PARTS: dict[str, tuple[Geom, ...]] = {
         _rod(0.033, "0.088 0.06 0", "0.088 0.083 0", BLACK),
     ),
     "link7": (_shell("link7", WHITE), _rod(0.045, "0 0 0.085", "0 0 0.107", SILVER)),
-    "right_gripper": (_shell("hand", BLACK, quat="0.707107 0 0 0.707107"),),
-    "leftfinger": (_shell("finger", GRAY),),
-    "rightfinger": (_shell("finger", GRAY, quat="0 0 0 1"),),
+    "right_gripper": (_shell("hand", WHITE, quat="0.707107 0 0 0.707107"),),
+    "leftfinger": (_shell("finger", GRAY), _box("0 0.005 0.046", "0.011 0.0055 0.009", BLACK)),
+    "rightfinger": (
+        _shell("finger", GRAY, quat="0 0 0 1"),
+        _box("0 -0.005 0.046", "0.011 0.0055 0.009", BLACK),
+    ),
     "pedestal": (
         _rod(0.19, "-0.02 0 -0.035", "-0.02 0 -0.002", BLACK),
         _rod(0.09, "-0.02 0 -0.9", "-0.02 0 -0.035", BLACK),
