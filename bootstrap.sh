@@ -24,10 +24,7 @@ find_python() {
 lock_hash() { sha256sum requirements.lock | cut -c1-16; }
 
 make_venv() {
-  local python; python=$(find_python)
-  [ -n "$python" ] || fail "no Python >= 3.12 with venv found (tried python3.13, python3.12, python3, pyenv's versions, uv).
-  Install one (apt install python3.12-venv | pyenv install 3.12 | uv python install 3.12) or set VEGA_PYTHON=/path/to/python3."
-  local folder=.venv
+  local python=$1 folder=.venv
   if [ -n "${VEGA_VENV_CACHE:-}" ]; then
     folder="$VEGA_VENV_CACHE/venv-$(lock_hash)"
     if [ "$(readlink .venv 2>/dev/null)" != "$folder" ]; then rm -rf .venv; ln -s "$folder" .venv; fi
@@ -53,7 +50,12 @@ install_packages() {
   fi
 }
 
-has_gl() { ldconfig -p 2>/dev/null | grep -qE 'libOSMesa|libEGL\.so'; }
+has_gl() {  # EGL's library alone renders nothing: it needs a GPU and that GPU's driver
+  local libraries; libraries=$(ldconfig -p 2>/dev/null || true)
+  grep -q libOSMesa <<<"$libraries" && return
+  compgen -G '/dev/nvidia[0-9]*' >/dev/null || compgen -G '/dev/dri/renderD*' >/dev/null || return 1
+  grep -qE 'libEGL_(nvidia|mesa)' <<<"$libraries"
+}
 
 ensure_gl() {
   has_gl && return
@@ -64,6 +66,9 @@ ensure_gl() {
   has_gl || fail "no off-screen GL library (OSMesa or EGL) found; MuJoCo cannot render. Run:  sudo apt-get install -y libosmesa6"
 }
 
-make_venv
+python=$(find_python)
+[ -n "$python" ] || fail "no Python >= 3.12 with venv found (tried python3.13, python3.12, python3, pyenv's versions, uv).
+  Install one (apt install python3.12-venv | pyenv install 3.12 | uv python install 3.12) or set VEGA_PYTHON=/path/to/python3."
+ensure_gl  # before the large downloads, so that a missing library is said at once
+make_venv "$python"
 install_packages
-ensure_gl
