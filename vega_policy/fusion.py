@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import linear
 
 from vega_policy.fusion_config import FusionConfig
 
@@ -23,12 +23,10 @@ Tokens = Float[Tensor, "batch n dim"]
 
 @dataclass(frozen=True)
 class Fused:
-    """Tokens for the LLM, and the gate that made them."""
+    """Tokens for the LLM, and the gate that made them; None if the fusion has no gate."""
 
     tokens: Tokens
-    gate: (
-        Float[Tensor, "batch n"] | None
-    )  # fp32; 1 = semantic, 0 = generative; None if the fusion has no gate
+    gate: Float[Tensor, "batch n"] | None  # fp32; 1 = semantic, 0 = generative
 
 
 class Fusion(nn.Module):
@@ -154,7 +152,7 @@ class Concat(Projected):
 
 
 class CrossAttention(Projected):
-    """Pre-norm transformer blocks in which every semantic token queries all generative tokens of its image."""
+    """Pre-norm transformer blocks: every semantic token queries all generative tokens of its image."""
 
     def __init__(self, semantic_dim: int, generative_dim: int, num_blocks: int) -> None:
         super().__init__(semantic_dim, generative_dim)
@@ -213,7 +211,7 @@ def sigmoid_gate(gate: nn.Linear, semantic: Tokens, generative: Tokens) -> Float
     """Equation 7 in fp32, autocast or not: a bf16 sigmoid is stuck at 1 for logits above 6."""
     with torch.autocast(semantic.device.type, enabled=False):
         streams = torch.cat([semantic, generative], -1).float()
-        return torch.sigmoid(F.linear(streams, gate.weight.float(), gate.bias.float()))
+        return torch.sigmoid(linear(streams, gate.weight.float(), gate.bias.float()))
 
 
 def mix(gate: Float[Tensor, "batch n channels"], semantic: Tokens, generative: Tokens) -> Tokens:

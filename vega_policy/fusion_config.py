@@ -1,7 +1,8 @@
 """The settings of the fusion, free of torch so that command lines can parse them quickly."""
 
-import difflib
 from dataclasses import dataclass
+
+from vega_policy.names import nearest_name_error
 
 FUSIONS = (
     "gated_residual",
@@ -22,8 +23,8 @@ class FusionConfig:
 
     Attributes:
         name: one of `FUSIONS`; `vega_policy.fusion` says what each computes.
-        residual_scale: initial s of `gated_residual`; 0 starts as the original model bit for bit, the authors'
-            spatial-reasoning code starts at 0.2. Other fusions ignore it.
+        residual_scale: initial s of `gated_residual`; 0 starts as the original model bit for bit, the
+            authors' spatial-reasoning code starts at 0.2. Other fusions ignore it.
         num_blocks: blocks of `cross_attention` (VEGA-3D's ablation: 1 and 3). Other fusions ignore it.
     """
 
@@ -33,9 +34,6 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         if self.name not in FUSIONS:
-            nearest = difflib.get_close_matches(self.name, FUSIONS, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"unknown fusion {self.name!r}: choose one of {', '.join(FUSIONS)}; nearest is {nearest!r}"
-            )
+            raise nearest_name_error("fusion", self.name, FUSIONS)
         if self.num_blocks < 1:
             raise ValueError(f"fusion.num_blocks must be at least 1, got {self.num_blocks}")

@@ -28,14 +28,19 @@ class PromptTokens:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one forward pass over [prompt][proprioception][slots] gives to the action head."""
+    """What one forward pass over [prompt][proprioception][slots] gives to the action head.
 
-    hidden: Float[Tensor, "batch slots dim"]  # last layer, after the final norm
-    prefix: Float[Tensor, "batch length dim"]  # the same layer before the slots, for heads that cross-attend
-    prefix_mask: Bool[Tensor, "batch length"]  # False at padding
-    gate: (
-        Float[Tensor, "batch cameras n"] | None
-    )  # 1 = semantic, 0 = generative; None if the fusion has no gate
+    Attributes:
+        hidden: states of the slots, last layer, after the final norm.
+        prefix: the same layer before the slots, for heads that cross-attend.
+        prefix_mask: False at padding.
+        gate: of every visual token, 1 = semantic, 0 = generative; None without a second stream or a gate.
+    """
+
+    hidden: Float[Tensor, "batch slots dim"]
+    prefix: Float[Tensor, "batch length dim"]
+    prefix_mask: Bool[Tensor, "batch length"]
+    gate: Float[Tensor, "batch cameras n"] | None
 
 
 class Backbone(nn.Module, ABC):
@@ -77,4 +82,12 @@ class Backbone(nn.Module, ABC):
 
         Raises:
             ValueError: if a size, a token count or a batch does not fit.
+        """
+
+    @abstractmethod
+    def lora_targets(self, prefix: str) -> str:
+        """A regular expression, for peft's `target_modules`, of the language model's linear layers.
+
+        Args:
+            prefix: dotted path of this module in the model that gets the adapters; "" for this module itself.
         """

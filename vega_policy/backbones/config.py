@@ -1,10 +1,10 @@
 """The settings of a backbone, free of torch so that command lines can parse them quickly."""
 
-import difflib
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from vega_policy.fusion_config import FusionConfig
+from vega_policy.names import nearest_name_error
 
 FAMILIES = (
     "llava_onevision",
@@ -16,7 +16,6 @@ FAMILIES = (
     "internvl",
     "openvla",
 )
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclass
@@ -24,9 +23,9 @@ class LoraSettings:
     """Low-rank adapters (arXiv 2106.09685) on every linear layer of the language model, and nowhere else.
 
     Attributes:
-        rank: rank of the adapters; OpenVLA-OFT uses 32.
-        alpha: numerator of the adapters' scale alpha / rank; OpenVLA-OFT uses min(rank, 16).
-        dropout: dropout before the adapters.
+        rank: Rank of the adapters; OpenVLA-OFT uses 32.
+        alpha: Numerator of the adapters' scale alpha / rank; OpenVLA-OFT uses min(rank, 16).
+        dropout: Dropout before the adapters.
     """
 
     rank: int = 32
@@ -39,46 +38,49 @@ class BackboneConfig:
     """Which multimodal LLM, where its weights come from, and which of them learn.
 
     Attributes:
-        family: one of `FAMILIES`.
-        pretrained: Hub id or local folder of a transformers checkpoint; None for random weights.
-        revision: the Hub revision to pin.
-        architecture: arguments of the family's transformers config when `pretrained` is None; empty for the
-            family's tiny model (about 100 thousand parameters).
-        words: vocabulary of the word tokenizer when `pretrained` is None; others become the unknown word.
-        image_size_px: side of the square image; None for the family's own. Families whose vision tower takes
-            one size only refuse another.
-        dtype: `float32` or `bfloat16`, of the MLLM; the fusion is always built in float32.
-        fusion: how the generative tokens join.
-        freeze_vision: keep the vision tower and the MLLM's projector as they are.
-        freeze_llm: keep the language model as it is; implied by `lora`.
-        lora: adapters on the language model; None for none.
-        gradient_checkpointing: recompute the MLLM's layers in the backward pass to save memory.
+        family: One of `FAMILIES`.
+        source: Hub id or local folder of the weights. None builds random weights from `architecture`.
+        revision: Commit, tag or branch of a Hub id.
+        architecture: Arguments of the family's transformers configuration, merged over the family's tiny
+            model (about 100 thousand parameters). Only without `source`.
+        words: Vocabulary of the word tokenizer; any other word is read as the unknown one. Only without
+            `source`.
+        init_seed: Seed of random weights.
+        image_size_px: Side of the square image. None is the family's own; a vision tower that takes one size
+            refuses another.
+        dtype: Of the MLLM's weights. The fusion is always built in float32.
+        freeze_vision: Keep the vision tower and the MLLM's projector as they are.
+        freeze_llm: Keep the language model as it is; implied by `lora`.
+        lora: Adapters on the language model; None for none.
+        gradient_checkpointing: Recompute the MLLM's layers in the backward pass to save memory.
+
+    Raises:
+        ValueError: The family is unknown, or two sources of weights are given.
     """
 
     family: str = "smolvlm"
-    pretrained: str | None = None
+    source: str | None = None
     revision: str | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
+    init_seed: int = 0
     image_size_px: int | None = None
-    dtype: str = "float32"
-    fusion: FusionConfig = field(default_factory=FusionConfig)
+    dtype: Literal["float32", "bfloat16"] = "float32"
     freeze_vision: bool = False
     freeze_llm: bool = False
     lora: LoraSettings | None = None
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        _require_known("backbone family", self.family, FAMILIES)
-        _require_known("dtype", self.dtype, DTYPES)
-        if self.pretrained and (self.architecture or self.words):
+        if self.family not in FAMILIES:
+            raise nearest_name_error("backbone family", self.family, FAMILIES)
+        if self.source is not None and (self.architecture or self.words):
             raise ValueError(
-                f"backbone.pretrained={self.pretrained!r} brings its own architecture and vocabulary: "
-                "leave backbone.architecture and backbone.words empty"
+                f"expected either source or architecture and words, got source={self.source!r} and "
+                "the others: a source brings its own architecture and vocabulary; remove one of the two"
             )
 
-
-def _require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}; nearest is {nearest!r}")
+    @property
+    def is_from_hub(self) -> bool:
+        """Whether the weights can be fetched again by id, so that frozen ones need not be saved."""
+        return self.source is not None and not Path(self.source).expanduser().is_dir()
