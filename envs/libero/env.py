@@ -1,0 +1,312 @@
+"""LIBERO as a gymnasium environment: exact, fast between decisions, and independent of history.
+
+One call of `step` takes one action or a chunk of them. Pictures are drawn only for the observation that is
+returned, yet equal what LIBERO itself returns at that step. They are upside down as LIBERO's are; turning
+them by 180 degrees is the business of the policy's processor, as in LeRobot.
+"""
+
+import math
+import os
+import string
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from jaxtyping import Float64
+from numpy.typing import ArrayLike, NDArray
+from vega_policy.envs.libero.assets import resolve_assets
+from vega_policy.envs.libero.installation import installed_versions, version_warnings
+from vega_policy.envs.libero.naming import unknown_name
+from vega_policy.envs.libero.protocols import protocol_named
+from vega_policy.envs.libero.raw import CONTROL_FREQUENCY_HZ, build_raw_env
+from vega_policy.envs.libero.rendering import GL_VARIABLE, Image, choose_gl_backend
+from vega_policy.envs.libero.tasks import find_task, load_init_states
+
+CAMERAS = {"image": "agentview", "image2": "robot0_eye_in_hand"}
+CONTROL_MODES = ("relative", "absolute")
+ACTION_DIM = 7
+STAND_STILL = np.array([0.0] * 6 + [-1.0])
+"""LIBERO's settle action: no motion, gripper open."""
+
+Observation = dict[str, Any]
+
+
+class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
+    """One LIBERO task.
+
+    Actions are (7,) or chunks (T, 7) at 20 Hz: x, y, z, three rotations, gripper (-1 opens, 1 closes). With
+    control mode "relative" they are in [-1, 1] in units of LIBERO's OSC limits (0.05 m and 0.5 rad a step;
+    beyond them the controller clips); with "absolute" they are the end effector's target in the world frame,
+    in m and as a rotation vector in rad. A chunk stops at success and at the protocol's step limit.
+
+    Observations are LeRobot's: `pixels` (`image` from the agent view, `image2` from the wrist; absent without
+    images), `robot_state` (end effector `pos` in m in the world frame, `quat` as xyzw, `mat`; gripper and
+    joint positions and velocities in rad or m, and per s) and `task_description`.
+
+    Attributes:
+        record_frames: Whether `step` also returns the upright agent view of every control step, as
+            `info["frames"]`.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_FREQUENCY_HZ}  # noqa: RUF012
+
+    def __init__(
+        self,
+        suite: str,
+        task_id: int,
+        *,
+        protocol: str = "oft",
+        assets: str | os.PathLike[str] = "auto",
+        image_size_px: int = 256,
+        control_mode: str = "relative",
+        images: bool = True,
+        strict: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        """Look everything up; the simulation is built at the first reset, in the process that steps it.
+
+        Args:
+            suite: A name from `tasks.SUITES`.
+            task_id: The task's position in the suite.
+            protocol: "oft" or "lerobot": step limit and settle steps.
+            assets: "auto", "official", "standin" or a folder; see `assets.resolve_assets`.
+            image_size_px: Height and width of both pictures.
+            control_mode: "relative" or "absolute".
+            images: Whether observations have pictures; without them no GL is needed.
+            strict: Refuse a mujoco version that changes results, instead of warning in `provenance`.
+            render_mode: None or "rgb_array".
+
+        Raises:
+            ValueError: For an unknown suite, protocol or control mode, or a task id outside the suite.
+            FileNotFoundError: If official assets were asked for and not found.
+            RuntimeError: If strict, and the installed mujoco changes results.
+        """
+        if control_mode not in CONTROL_MODES:
+            raise unknown_name("control mode", control_mode, CONTROL_MODES)
+        self.warnings = version_warnings()
+        if strict and self.warnings:
+            raise RuntimeError("; ".join(self.warnings))
+        self.task = find_task(suite, task_id)
+        self.protocol = protocol_named(protocol)
+        self.assets = resolve_assets(assets)
+        self.init_states = load_init_states(self.task)
+        self.image_size_px = image_size_px
+        self.control_mode = control_mode
+        self.images = images
+        self.render_mode = render_mode
+        self.record_frames = False
+        self.observation_space = _observation_space(image_size_px if images else None)
+        self.action_space = _action_space(control_mode)
+        self._raw: Any = None
+        self._steps = 0
+        self._running = False
+        self._trial = 0
+        self._raw_observation: Mapping[str, Any] = {}
+
+    @property
+    def raw(self) -> Any:
+        """LIBERO's own environment (a robosuite one), for experts and tests; built on first use."""
+        if self._raw is None:
+            self._raw = build_raw_env(self.task, self.assets, self.images)
+        return self._raw
+
+    @property
+    def sim(self) -> Any:
+        """The robosuite simulation; a reset replaces it."""
+        return self.raw.sim
+
+    @property
+    def task_description(self) -> str:
+        """The instruction."""
+        return self.task.language
+
+    @property
+    def max_steps(self) -> int:
+        """Control steps an episode may last."""
+        return self.protocol.max_steps[self.task.suite]
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; (task, trial, seed) alone determine it.
+
+        Args:
+            seed: In [0, 2**32): where fixtures stand. None draws one from the environment's own generator.
+            options: `trial` is the position of the init state, 0 when absent.
+
+        Raises:
+            ValueError: For an unknown option, or a trial or seed out of range.
+        """
+        super().reset(seed=seed)
+        self._trial = self._checked_trial(options or {})
+        drawn = int(self.np_random.integers(2**32)) if seed is None else seed
+        if not 0 <= drawn < 2**32:
+            raise ValueError(f"seed {seed} is outside [0, 2**32)")
+        self._raw_observation = self.raw.restart(drawn, self.init_states[self._trial])
+        for _ in range(self.protocol.settle_steps):
+            self._raw_observation, *_ = self._raw.step(STAND_STILL)
+        for robot in self._raw.robots:
+            robot.controller.use_delta = self.control_mode == "relative"
+        self._steps, self._running = 0, True
+        return self._observation(), {**self._info(success=False, executed=0), "seed": drawn}
+
+    def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Perform one action or a chunk of them.
+
+        Args:
+            action: Shape (7,) or (T, 7), finite; see the class for units.
+
+        Returns:
+            The observation after the last performed action; LIBERO's reward (1 on success, else 0); whether
+            the task is solved; whether the step limit is reached unsolved; and info: `is_success`, `executed`
+            (control steps performed), `steps` (those of the episode), `task`, `trial` and `init_state_id`.
+
+        Raises:
+            ValueError: For an action of another shape, or one that is not finite.
+            gymnasium.error.ResetNeeded: Before the first reset and after the end of an episode.
+        """
+        chunk = _checked_chunk(action)
+        if not self._running:
+            raise ResetNeeded("the episode has not begun or is over: call reset() before step()")
+        frames: list[Image] = []
+        reward, success, executed = 0.0, False, 0
+        for row in chunk[: self.max_steps - self._steps]:
+            self._raw_observation, reward, success, _ = self._raw.step(row)
+            executed += 1
+            if self.record_frames:
+                frames.append(self.render())
+            if success:
+                break
+        self._steps += executed
+        truncated = not success and self._steps >= self.max_steps
+        self._running = not (success or truncated)
+        info = self._info(bool(success), executed)
+        if self.record_frames:
+            info["frames"] = frames
+        return self._observation(), float(reward), bool(success), truncated, info
+
+    def render(self) -> Image:
+        """The agent view of the current observation, upright.
+
+        Raises:
+            ValueError: If the environment was built without images.
+        """
+        return self.raw.draw(CAMERAS["image"], self.image_size_px)[::-1, ::-1]
+
+    def close(self) -> None:
+        """Free the simulation; a later reset builds it anew."""
+        if self._raw is not None:
+            self._raw.close()
+        self._raw = None
+        self._running = False
+
+    def provenance(self) -> dict[str, Any]:
+        """What a result depends on: task, protocol, assets and their hash, versions, GL backend, warnings."""
+        return {
+            "suite": self.task.suite,
+            "task_id": self.task.task_id,
+            "task": self.task.name,
+            "protocol": self.protocol.name,
+            "max_steps": self.max_steps,
+            "settle_steps": self.protocol.settle_steps,
+            "control_mode": self.control_mode,
+            "control_frequency_hz": CONTROL_FREQUENCY_HZ,
+            "image_size_px": self.image_size_px,
+            "assets": self.assets.kind,
+            "assets_folder": str(self.assets.folder),
+            "assets_hash": self.assets.content_hash,
+            **installed_versions(),
+            GL_VARIABLE: choose_gl_backend(),
+            "warnings": list(self.warnings),
+        }
+
+    def _checked_trial(self, options: Mapping[str, Any]) -> int:
+        """The trial that reset's options name."""
+        for name in options:
+            if name != "trial":
+                raise unknown_name("reset option", name, ["trial"])
+        trial = int(options.get("trial", 0))
+        if not 0 <= trial < len(self.init_states):
+            last = len(self.init_states) - 1
+            raise ValueError(f"trial {trial} is out of range: {self.task.name} has init states 0..{last}")
+        return trial
+
+    def _info(self, success: bool, executed: int) -> dict[str, Any]:
+        return {
+            "is_success": success,
+            "executed": executed,
+            "steps": self._steps,
+            "task": self.task.name,
+            "trial": self._trial,
+            "init_state_id": self._trial,
+        }
+
+    def _observation(self) -> Observation:
+        """LIBERO's last observation in LeRobot's layout, with the pictures drawn now."""
+        raw = self._raw_observation
+        observation: Observation = {
+            "robot_state": {
+                "eef": {
+                    "pos": raw["robot0_eef_pos"].copy(),
+                    "quat": raw["robot0_eef_quat"].copy(),
+                    "mat": self._raw.robots[0].controller.ee_ori_mat.copy(),
+                },
+                "gripper": {
+                    "qpos": raw["robot0_gripper_qpos"].copy(),
+                    "qvel": raw["robot0_gripper_qvel"].copy(),
+                },
+                "joints": {"pos": raw["robot0_joint_pos"].copy(), "vel": raw["robot0_joint_vel"].copy()},
+            },
+            "task_description": self.task_description,
+        }
+        if self.images:
+            observation["pixels"] = {
+                key: self._raw.draw(camera, self.image_size_px) for key, camera in CAMERAS.items()
+            }
+        return observation
+
+
+def _checked_chunk(action: ArrayLike) -> Float64[NDArray[np.float64], "steps 7"]:
+    """The action as a chunk, refused if its shape or a value is wrong."""
+    chunk = np.asarray(action, dtype=np.float64)
+    if chunk.ndim == 1:
+        chunk = chunk[None]
+    if chunk.ndim != 2 or chunk.shape[1] != ACTION_DIM or len(chunk) == 0:
+        raise ValueError(
+            f"expected an action of shape (7,) or a chunk (T, 7) with T >= 1, got {np.shape(action)}"
+        )
+    if not np.isfinite(chunk).all():
+        step, dim = np.argwhere(~np.isfinite(chunk))[0]
+        raise ValueError(f"expected a finite action, got {chunk[step, dim]} at step {step}, dimension {dim}")
+    return chunk
+
+
+def _action_space(control_mode: str) -> spaces.Box:
+    """The space of one action; chunks stack such actions."""
+    if control_mode == "relative":
+        return spaces.Box(-1, 1, (ACTION_DIM,), np.float32)
+    reach = np.array([2.0] * 3 + [math.pi] * 3 + [1.0], dtype=np.float32)  # m, rad, gripper
+    return spaces.Box(-reach, reach, dtype=np.float32)
+
+
+def _observation_space(image_size_px: int | None) -> spaces.Dict:
+    def real(*shape: int) -> spaces.Box:
+        return spaces.Box(-np.inf, np.inf, shape, np.float64)
+
+    described: dict[str, spaces.Space[Any]] = {
+        "robot_state": spaces.Dict(
+            {
+                "eef": spaces.Dict({"pos": real(3), "quat": real(4), "mat": real(3, 3)}),
+                "gripper": spaces.Dict({"qpos": real(2), "qvel": real(2)}),
+                "joints": spaces.Dict({"pos": real(7), "vel": real(7)}),
+            }
+        ),
+        "task_description": spaces.Text(max_length=256, charset=string.ascii_letters + string.digits + " "),
+    }
+    if image_size_px is not None:
+        picture = spaces.Box(0, 255, (image_size_px, image_size_px, 3), np.uint8)
+        described["pixels"] = spaces.Dict(dict.fromkeys(CAMERAS, picture))
+    return spaces.Dict(described)

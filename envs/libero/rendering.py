@@ -1,0 +1,151 @@
+"""Exact pictures, drawn only when somebody looks at them.
+
+LIBERO draws its cameras inside a control step, at the physics step where its observables sample, and
+rendering takes over 90% of the step. Drawing later from the final state gives other pixels. So what is kept
+at the sampling moment is a copy of MuJoCo's data (cheap), and a picture drawn from that copy at any later
+time equals LIBERO's byte for byte.
+"""
+
+import copy
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+Image = UInt8[np.ndarray, "height_px width_px 3"]
+
+GL_VARIABLE = "MUJOCO_GL"
+GL_DEVICES = ("nvidia[0-9]*", "dri/renderD*")
+
+
+def choose_gl_backend() -> str:
+    """The off-screen GL backend to use: the user's `MUJOCO_GL`, else EGL on a GPU, else OSMesa."""
+    chosen = os.environ.get(GL_VARIABLE, "").strip().lower()
+    if chosen:
+        return chosen
+    return "egl" if any(any(Path("/dev").glob(pattern)) for pattern in GL_DEVICES) else "osmesa"
+
+
+def prepare_gl() -> str:
+    """Settle the GL backend before robosuite is first imported, which reads it once and for all.
+
+    robosuite overrides an unset `MUJOCO_GL` with EGL whether there is a GPU or not, so it is set here.
+
+    Returns:
+        The backend in use.
+
+    Raises:
+        RuntimeError: If robosuite was imported earlier with another backend, or PyOpenGL with none.
+    """
+    backend = choose_gl_backend()
+    if "robosuite" not in sys.modules:
+        _check_pyopengl(backend)
+        os.environ[GL_VARIABLE] = backend
+        return backend
+    from robosuite.utils import binding_utils
+
+    loaded = binding_utils.GLContext.__module__.rsplit(".", 1)[-1].removesuffix("_context")
+    if backend in ("egl", "osmesa") and loaded != backend:
+        raise RuntimeError(
+            f"robosuite was imported with the {loaded} backend, but {backend} is wanted here; "
+            f"set {GL_VARIABLE}={backend} before the process first imports robosuite"
+        )
+    return loaded
+
+
+def _check_pyopengl(backend: str) -> None:
+    """PyOpenGL fixes its platform when first imported; a wrong one breaks every later context."""
+    platform = sys.modules.get("OpenGL.platform")
+    loaded = type(platform.PLATFORM).__name__.lower() if platform else backend
+    if backend in ("egl", "osmesa") and backend not in loaded:
+        raise RuntimeError(
+            f"OpenGL was imported for {loaded}, so mujoco cannot render with {backend}; "
+            f"set {GL_VARIABLE}={backend} before the process first imports mujoco or OpenGL"
+        )
+
+
+class Moment:
+    """One moment of a simulation, kept for drawing.
+
+    It plays the part of robosuite's simulation towards robosuite's render context, so that drawing goes
+    through the same calls as LIBERO's own but reads the kept data and never touches the live simulation.
+    """
+
+    def __init__(self, sim: Any) -> None:
+        self.model = sim.model
+        self.data = self
+        self._data = sim.data._data
+        self.site_rgba = np.empty_like(sim.model.site_rgba)
+
+    def forward(self) -> None:
+        """Asked for by a new render context; the kept data is complete already."""
+
+    def add_render_context(self, context: Any) -> None:
+        """Asked for by a new render context; `Cameras` keeps it."""
+
+
+class Cameras:
+    """Draws a scene's cameras from the moment that was captured last.
+
+    A hard reset compiles a new model and needs new cameras. `close` them: the GL objects of a context must be
+    deleted while it is the current one.
+    """
+
+    def __init__(self, sim: Any) -> None:
+        """Prepare for one compiled model.
+
+        Args:
+            sim: robosuite's MjSim.
+        """
+        self._moment = Moment(sim)
+        self._context: Any = None
+
+    def capture(self, sim: Any) -> None:
+        """Keep this moment. Sites change colour after sampling (a stove's burner), so theirs are kept too."""
+        self._moment._data = copy.copy(sim.data._data)
+        self._moment.site_rgba[:] = sim.model.site_rgba
+
+    def draw(self, camera: str, size_px: int) -> Image:
+        """Draw one camera at the captured moment.
+
+        Args:
+            camera: The camera's name in the model.
+            size_px: Height and width.
+
+        Returns:
+            The picture as LIBERO returns it, upside down: OpenGL's row 0 is at the bottom.
+        """
+        context, model = self._current_context(), self._moment.model
+        live_rgba = model.site_rgba.copy()
+        model.site_rgba[:] = self._moment.site_rgba
+        try:
+            context.render(size_px, size_px, camera_id=model.camera_name2id(camera))
+        finally:
+            model.site_rgba[:] = live_rgba
+        picture: NDArray[np.uint8] = context.read_pixels(size_px, size_px)
+        return picture
+
+    def close(self) -> None:
+        """Free the GL context."""
+        if self._context is not None:
+            self._context.gl_ctx.make_current()
+            self._context = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _current_context(self) -> Any:
+        """The GL context, made current: several environments in one process each have their own."""
+        if self._context is None:
+            from robosuite.utils.binding_utils import MjRenderContextOffscreen
+
+            self._context = MjRenderContextOffscreen(self._moment, device_id=-1)
+            self._context.vopt.geomgroup[0] = 0  # no collision geometry, as LIBERO's OffScreenRenderEnv
+            self._context.vopt.geomgroup[1] = 1
+        else:
+            self._context.gl_ctx.make_current()
+        return self._context
