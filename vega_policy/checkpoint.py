@@ -1,0 +1,92 @@
+"""Weights to and from a checkpoint folder: what belongs in, and nothing silently missing.
+
+Frozen weights that came from the Hub stay out; the configuration records their id and revision, and building
+the policy fetches them again. Everything else must be in the file, name by name and shape by shape.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import save_torch_state_dict
+from safetensors import safe_open
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from vega_policy.modeling_vega import VegaPolicy
+
+
+def external_names(policy: "VegaPolicy") -> set[str]:
+    """Names of weights that the Hub keeps: frozen, and loaded from a Hub id at a recorded revision."""
+    parts = {
+        "simulator.": policy.config.simulator.is_from_hub,
+        "backbone.": policy.config.backbone.is_from_hub,
+    }
+    prefixes = tuple(prefix for prefix, is_from_hub in parts.items() if is_from_hub)
+    if not prefixes:
+        return set()
+    return {
+        name
+        for name, parameter in policy.named_parameters(remove_duplicate=False)
+        if not parameter.requires_grad and name.startswith(prefixes)
+    }
+
+
+def save_weights(policy: "VegaPolicy", folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+    """Writes `config.json` and `model.safetensors`.
+
+    Args:
+        policy: The policy to save.
+        folder: An existing folder.
+        state_dict: A gathered state dict, when the policy's own is sharded.
+    """
+    policy.config._save_pretrained(folder)
+    left_out = external_names(policy)
+    weights = {
+        name: value for name, value in (state_dict or policy.state_dict()).items() if name not in left_out
+    }
+    num_bytes = sum(value.numel() * value.element_size() for value in weights.values())
+    save_torch_state_dict(weights, str(folder), max_shard_size=max(num_bytes, 1))
+
+
+def load_weights(policy: "VegaPolicy", file: Path, device: str) -> None:
+    """Loads a checkpoint's weights into a policy built from its configuration.
+
+    Raises:
+        ValueError: A weight is missing, unexpected or of another shape; the message names the first of each.
+    """
+    with safe_open(file, framework="pt", device=device) as stored:
+        names = set(stored.keys())
+        shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in names}
+        _refuse_mismatch(policy, shapes, file)
+        policy.load_state_dict({name: stored.get_tensor(name) for name in names}, strict=False)
+
+
+def _refuse_mismatch(policy: "VegaPolicy", shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
+    expected = policy.state_dict()
+    aliases = _aliases(expected)
+    covered = {alias for name in shapes if name in aliases for alias in aliases[name]}
+    complaints = {
+        "missing": sorted(expected.keys() - covered - external_names(policy)),
+        "unexpected": sorted(shapes.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} (expected {tuple(expected[name].shape)}, got {shape})"
+            for name, shape in sorted(shapes.items())
+            if name in expected and tuple(expected[name].shape) != shape
+        ],
+    }
+    found = [f"{len(names)} {kind}, first {names[0]}" for kind, names in complaints.items() if names]
+    if found:
+        raise ValueError(
+            f"{file} does not fit the policy that its config.json describes: {'; '.join(found)}. "
+            "Was the configuration edited, or the file written by another version?"
+        )
+
+
+def _aliases(state_dict: Mapping[str, Tensor]) -> dict[str, set[str]]:
+    """For each name all names of the same memory: tied weights are stored once."""
+    groups: dict[tuple[int, tuple[int, ...]], set[str]] = defaultdict(set)
+    for name, value in state_dict.items():
+        groups[(value.data_ptr() or id(value), tuple(value.shape))].add(name)
+    return {name: group for group in groups.values() for name in group}

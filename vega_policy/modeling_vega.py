@@ -1,0 +1,210 @@
+"""The VEGA policy (after VEGA-3D, arXiv 2603.19235): simulate, see, fuse, think, act.
+
+A frozen video diffusion transformer turns each camera image into a grid of tokens; a learned gate mixes these
+into the multimodal LLM's own image tokens; the LLM reads them with the robot's state and the task and fills
+empty action slots; the head turns the slots into a chunk. Both streams get the same square pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, override
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.policies.rtc.modeling_rtc import RTCProcessor
+from lerobot.utils.constants import ACTION, OBS_STATE
+from torch import Tensor
+
+from vega_policy.backbones.base import Reading
+from vega_policy.backbones.factory import build_backbone
+from vega_policy.cameras import Cameras, Clips, newest_squares
+from vega_policy.checkpoint import load_weights, save_weights
+from vega_policy.configuration_vega import VegaConfig
+from vega_policy.heads.build import build_head
+from vega_policy.heads.prefix import ChunkPrefix
+from vega_policy.proprio import ProprioProjector
+from vega_policy.queues import ActionQueue, FrameHistory
+from vega_policy.simulators import build_simulator
+
+Batch = Mapping[str, Any]
+
+
+class VegaPolicy(PreTrainedPolicy):
+    """A LeRobot policy with a second, generative visual stream.
+
+    The input is a processed LeRobot batch: pictures in [0, 1], the state normalised, `task` a list of
+    instructions. Actions are normalised; the post-processor scales them back.
+    """
+
+    config_class = VegaConfig
+    name = "vega"
+
+    config: VegaConfig
+
+    def __init__(self, config: VegaConfig, **_: Any) -> None:
+        """Builds every part; Hub weights are fetched by id and revision, the rest starts fresh.
+
+        Args:
+            config: With its features filled in, as LeRobot's `make_policy` does.
+            _: What LeRobot also hands to every policy (dataset statistics and metadata).
+        """
+        super().__init__(config)
+        config.validate_features()
+        self.simulator = build_simulator(config.simulator)
+        self.backbone = build_backbone(config.backbone, config.fusion, self.simulator.dim)
+        hidden_dim = self.backbone.hidden_dim
+        self.head = build_head(config.head, hidden_dim, config.chunk_size, config.action_dim)
+        self.proprio = ProprioProjector(config.state_dim, hidden_dim) if config.use_proprioception else None
+        self.cameras = Cameras(config)
+        self.init_rtc_processor()
+        self.reset()
+
+    @override
+    def forward(self, batch: Batch, reduction: str = "mean") -> tuple[Tensor, dict[str, float]]:
+        """The behaviour-cloning loss.
+
+        Args:
+            batch: With `action` (batch, chunk, dim) and `action_is_pad` (batch, chunk).
+            reduction: `mean`, or `none` for one loss per sample.
+
+        Returns:
+            The loss, and numbers to log: the mean gate of each camera (1 is semantic, 0 generative).
+        """
+        reading = self.read(batch, self.cameras.clips(batch))
+        losses = self.head.loss(reading.hidden, batch[ACTION], _pads(batch), self._training_noise())
+        log = {"action_loss": losses.mean().item(), **self._mean_gates(reading)}
+        return (losses if reduction == "none" else losses.mean()), log
+
+    def read(self, batch: Batch, clips: Clips) -> Reading:
+        """Pixels, state and task in; what the action slots say out."""
+        simulated = self.simulate(clips)
+        seen = newest_squares(clips, self.backbone.image_size_px)
+        prompt = self.backbone.prompt(batch["task"], len(clips)).to(seen.device)
+        return self.backbone.read(seen, simulated, prompt, self.feel(batch), self.head.num_slots)
+
+    @torch.no_grad()
+    def simulate(self, clips: Clips) -> Float[Tensor, "batch cameras n dim_generative"] | None:
+        """What the frozen world simulator makes of each camera, on the LLM's grid; None without fusion."""
+        if self.config.fusion.name == "none":
+            return None
+        if len({clip.shape for clip in clips}) == 1:  # one pass over all cameras
+            tokens = self.simulator(torch.cat(clips)).resized(*self.backbone.grid).flatten()
+            return rearrange(tokens, "(cameras b) n d -> b cameras n d", cameras=len(clips))
+        grids = [self.simulator(clip).resized(*self.backbone.grid).flatten() for clip in clips]
+        return torch.stack(grids, dim=1)
+
+    def feel(self, batch: Batch) -> Float[Tensor, "batch 1 dim"] | None:
+        """The robot's newest state as a token; None without proprioception."""
+        if self.proprio is None:
+            return None
+        state = batch[OBS_STATE]
+        return self.proprio(state[:, -1] if state.ndim == 3 else state)
+
+    @override
+    @torch.no_grad()
+    def predict_action_chunk(
+        self,
+        batch: Batch,
+        inference_delay: int | None = None,
+        prev_chunk_left_over: Float[Tensor, "batch left action_dim"] | None = None,
+        execution_horizon: int | None = None,
+        **_: Any,
+    ) -> Float[Tensor, "batch chunk action_dim"]:
+        """A chunk of normalised actions for the current observation.
+
+        Args:
+            batch: One observation per sample; earlier frames are remembered since the last `reset`.
+            inference_delay: Control steps until the chunk arrives, for real-time chunking.
+            prev_chunk_left_over: What is left of the chunk now being executed, normalised; a lone sample may
+                come without its batch axis.
+            execution_horizon: Step at which the leftover stops to count.
+            _: Keyword arguments of other LeRobot policies.
+        """
+        self.eval()
+        reading = self.read(batch, self._history.extend(self.cameras.clips(batch)))
+        prefix = self._prefix(prev_chunk_left_over, inference_delay, execution_horizon)
+        noise = torch.Generator().manual_seed(self.config.seed + self._decisions)
+        self._decisions += 1
+        return self.head.sample(reading.hidden, noise, prefix)
+
+    @override
+    def select_action(self, batch: Batch, **kwargs: Any) -> Float[Tensor, "batch action_dim"]:
+        """The next action of the current chunk; a new chunk is predicted when it is used up."""
+        if self._queue.is_empty:
+            self._queue.fill(self.predict_action_chunk(batch, **kwargs))
+        return self._queue.pop()
+
+    @override
+    def reset(self) -> None:
+        """Starts an episode: forgets frames and queued actions, and restarts the noise."""
+        self._history = FrameHistory(self.config.simulator.clip_length)
+        self._queue = ActionQueue(self.config.n_action_steps)
+        self._decisions = 0
+
+    @override
+    def get_optim_params(self) -> list[torch.nn.Parameter]:
+        """Every parameter that learns; the simulator's never do."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @override
+    def supports_rtc(self) -> bool:
+        """Whether LeRobot may ask for real-time chunking: only a flow head can be guided."""
+        return self.config.head.name == "flow"
+
+    def init_rtc_processor(self) -> None:
+        """Takes `config.rtc_config` over; LeRobot's rollout calls this after changing it."""
+        self._rtc = RTCProcessor(self.config.rtc_config) if self.config.rtc_config else None
+
+    @override
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what learns; the simulator stays as it was frozen."""
+        super().train(mode)
+        self.simulator.eval()
+        return self
+
+    @override
+    def _get_default_peft_targets(self) -> dict[str, Any]:
+        return {
+            "target_modules": self.backbone.lora_targets("backbone"),
+            "modules_to_save": ["head", "proprio", "fusion"],
+        }
+
+    @override
+    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        save_weights(self, save_directory, state_dict)
+
+    @classmethod
+    @override
+    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
+        load_weights(model, Path(model_file), map_location)
+        return model
+
+    def _prefix(
+        self, left_over: Tensor | None, inference_delay: int | None, execution_horizon: int | None
+    ) -> ChunkPrefix | None:
+        if left_over is None or self._rtc is None:
+            return None
+        batched = left_over if left_over.ndim == 3 else left_over[None]
+        return ChunkPrefix(batched, inference_delay or 0, self._rtc, execution_horizon)
+
+    def _training_noise(self) -> torch.Generator:
+        """A generator seeded by torch's global state: the trainer owns that, and saves it for resuming."""
+        return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+
+    def _mean_gates(self, reading: Reading) -> dict[str, float]:
+        if reading.gate is None:
+            return {}
+        means: Sequence[float] = reading.gate.float().mean(dim=(0, 2)).tolist()
+        names = (camera.rsplit(".", 1)[-1] for camera in self.config.cameras)
+        return {f"gate/{name}": mean for name, mean in zip(names, means, strict=True)}
+
+
+def _pads(batch: Batch) -> Bool[Tensor, "batch chunk"]:
+    pads = batch.get("action_is_pad")
+    return (
+        torch.zeros(batch[ACTION].shape[:2], dtype=torch.bool, device=batch[ACTION].device)
+        if pads is None
+        else pads
+    )

@@ -1,0 +1,44 @@
+"""Quantiles over every frame of a dataset, for normalising states and actions to [-1, 1].
+
+LeRobot's `meta/stats.json` holds the frame-weighted mean of per-episode quantiles (0.4 to 0.6.1), which is
+not a quantile of the dataset, and its meaning changes between versions. These read all frames instead.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+LOW, HIGH = 0.01, 0.99
+"""The 1st and 99th percentile, as OpenVLA's BOUNDS_Q99 normalisation takes them (arXiv 2406.09246)."""
+
+
+def dataset_quantiles(root: Path, key: str) -> dict[str, Float[np.ndarray, " dim"]]:
+    """The quantiles `q01` and `q99` of one column over all frames of a LeRobotDataset v3 folder.
+
+    Args:
+        root: The dataset's folder.
+        key: A vector column such as `action`.
+
+    Raises:
+        FileNotFoundError: The folder holds no frame files.
+        KeyError: The frames have no such column.
+    """
+    import pyarrow.parquet as parquet
+
+    files = sorted((root / "data").glob("**/*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"expected frames under {root / 'data'}, found none: is the dataset downloaded?"
+        )
+    known = parquet.read_schema(files[0]).names
+    if key not in known:
+        raise KeyError(f"expected a column {key!r} in {root}, it has: {', '.join(known)}")
+    frames = np.concatenate([_column(parquet.read_table(file, columns=[key])) for file in files])
+    low, high = np.quantile(frames, [LOW, HIGH], axis=0)
+    return {"q01": low.astype(np.float32), "q99": high.astype(np.float32)}
+
+
+def _column(table: Any) -> Float[np.ndarray, "frames dim"]:
+    return np.stack(table.column(0).to_numpy())
