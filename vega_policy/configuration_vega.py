@@ -18,7 +18,7 @@ from vega_policy.backbones.config import BackboneConfig
 from vega_policy.fusion_config import FusionConfig
 from vega_policy.heads.config import HeadConfig
 from vega_policy.names import nearest_name_error
-from vega_policy.simulators.config import SimulatorConfig
+from vega_policy.simulators.config import SimulatorConfig, tiny_wan_config
 
 MISSING_CAMERA_RULES = ("raise", "black")
 DTYPES = ("float32", "bfloat16")
@@ -27,7 +27,7 @@ DTYPES = ("float32", "bfloat16")
 @PreTrainedConfig.register_subclass("vega")
 @dataclass
 class VegaConfig(PreTrainedConfig):
-    """What a VEGA policy is made of and how it is trained.
+    """What a VEGA policy is made of and how it is trained; the defaults are a tiny one with random weights.
 
     Attributes:
         cameras: Observation keys in the order in which the policy sees them; fixed once trained.
@@ -53,7 +53,7 @@ class VegaConfig(PreTrainedConfig):
     dtype: str = "float32"
     seed: int = 0
 
-    simulator: SimulatorConfig = field(default_factory=SimulatorConfig)
+    simulator: SimulatorConfig = field(default_factory=tiny_wan_config)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)

@@ -10,6 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from lerobot.policies.factory import make_pre_post_processors
+
 from vega_policy.configuration_vega import VegaConfig, libero_features
 from vega_policy.processor_vega import make_vega_pre_post_processors
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+
 from vega_policy.quantiles import dataset_quantiles
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from vega_policy.queues import ActionQueue, FrameHistory
 
 
