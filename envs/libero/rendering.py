@@ -6,10 +6,12 @@ at the sampling moment is a copy of MuJoCo's data (cheap), and a picture drawn f
 time equals LIBERO's byte for byte.
 """
 
-import copy
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,15 @@ def _check_pyopengl(backend: str) -> None:
         )
 
 
+DRAWN_ARRAYS = (
+    *("qpos", "xpos", "xquat", "xmat", "xipos", "ximat", "xanchor", "xaxis", "subtree_com"),
+    *("geom_xpos", "geom_xmat", "site_xpos", "site_xmat"),
+    *("cam_xpos", "cam_xmat", "light_xpos", "light_xdir"),
+)
+"""What MuJoCo draws a scene from. Copying all of MjData would reserve its arena (over 1 GB) each time and take
+100 times as long."""
+
+
 class Moment:
     """One moment of a simulation, kept for drawing.
 
@@ -76,10 +87,27 @@ class Moment:
     """
 
     def __init__(self, sim: Any) -> None:
+        import mujoco
+
         self.model = sim.model
-        self.data = self
-        self._data = sim.data._data
-        self.site_rgba = np.empty_like(sim.model.site_rgba)
+        self.data = SimpleNamespace(_data=mujoco.MjData(sim.model._model))
+        self._site_rgba = np.empty_like(sim.model.site_rgba)
+
+    def take(self, sim: Any) -> None:
+        """Keep the simulation as it is now."""
+        for name in DRAWN_ARRAYS:
+            getattr(self.data._data, name)[:] = getattr(sim.data._data, name)
+        self._site_rgba[:] = sim.model.site_rgba
+
+    @contextlib.contextmanager
+    def site_colours(self) -> Iterator[None]:
+        """Give the model's sites the colours of this moment; a stove's burner lights up after sampling."""
+        live = self.model.site_rgba.copy()
+        self.model.site_rgba[:] = self._site_rgba
+        try:
+            yield
+        finally:
+            self.model.site_rgba[:] = live
 
     def forward(self) -> None:
         """Asked for by a new render context; the kept data is complete already."""
@@ -105,9 +133,8 @@ class Cameras:
         self._context: Any = None
 
     def capture(self, sim: Any) -> None:
-        """Keep this moment. Sites change colour after sampling (a stove's burner), so theirs are kept too."""
-        self._moment._data = copy.copy(sim.data._data)
-        self._moment.site_rgba[:] = sim.model.site_rgba
+        """Keep this moment for drawing."""
+        self._moment.take(sim)
 
     def draw(self, camera: str, size_px: int) -> Image:
         """Draw one camera at the captured moment.
@@ -120,12 +147,8 @@ class Cameras:
             The picture as LIBERO returns it, upside down: OpenGL's row 0 is at the bottom.
         """
         context, model = self._current_context(), self._moment.model
-        live_rgba = model.site_rgba.copy()
-        model.site_rgba[:] = self._moment.site_rgba
-        try:
+        with self._moment.site_colours():
             context.render(size_px, size_px, camera_id=model.camera_name2id(camera))
-        finally:
-            model.site_rgba[:] = live_rgba
         picture: NDArray[np.uint8] = context.read_pixels(size_px, size_px)
         return picture
 

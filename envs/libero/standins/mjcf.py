@@ -1,7 +1,7 @@
 """Small helpers to write MJCF files: elements, collision and visual geoms, materials, PNG textures.
 
 What is surprising: robosuite keeps only geoms that carry an explicit `group` (0 collides, 1 is drawn), and
-compiles with `inertiagrouprange="0 0"`, so in a running LIBERO scene the mass of group 1 geoms does not count.
+compiles with `inertiagrouprange="0 0"`, so in a running LIBERO scene the mass of group 1 geoms is nothing.
 Textures are of type `cube`, which MuJoCo wraps around primitives evenly; a `2d` texture is projected along z
 and smears on the sides.
 """
@@ -77,7 +77,7 @@ def collision(
     Further attributes (mass, friction, solref, contype, ...) are written as they are.
     """
     return element(
-        parent, "geom", name=name, type=shape, size=size, pos=pos, quat=quat, group=0, rgba=(0.8, 0.8, 0.8, 0),
+        parent, "geom", name=name, type=shape, size=size, pos=pos, quat=quat, group=0, rgba=(1, 1, 1, 0),
         **attributes,
     )  # fmt: skip
 

@@ -1,11 +1,11 @@
 """Low-poly visuals for robosuite's Panda, its gripper and its mount, applied to a composed MJCF string.
 
-Of the 209,000 mesh faces LIBERO draws per image, 168,000 are the robot's. Here each visible mesh gives way to the
-coarse mesh its own body collides with (200 to 300 faces, already in the model) plus a few primitives for what is
-dark on a Panda. What is surprising: robosuite looks visual geoms up by name after compiling, so every one of them
-stays in the model under its name and in its place; those nothing is drawn for are merely put into a group no
-renderer shows. Collision geoms, inertias, sites, cameras and the order of all elements are untouched, hence
-simulator states are bit for bit those of the original robot.
+Of the 209,000 mesh faces LIBERO draws per image, 168,000 are the robot's. Here each visible mesh gives way
+to the coarse mesh its body collides with (200 to 300 faces, already in the model) plus a few primitives for
+what is dark on a Panda. What is surprising: robosuite looks visual geoms up by name after compiling, so
+every one of them stays in the model under its name and in its place; those nothing is drawn for are merely
+put into a group no renderer shows. Collision geoms, inertias, sites, cameras and the order of all elements
+are untouched, hence simulator states are bit for bit those of the original robot.
 
 The hook: an environment applies it wherever robosuite turns the XML into a simulation, ::
 
@@ -22,14 +22,14 @@ from xml.etree import ElementTree
 
 Geom = dict[str, str]
 
-WHITE = "0.93 0.94 0.95 1"
-SILVER = "0.78 0.80 0.82 1"
+WHITE = "0.86 0.87 0.88 1"
+SILVER = "0.7 0.72 0.74 1"
 GRAY = "0.45 0.46 0.48 1"
 BLACK = "0.13 0.13 0.14 1"
 
 HIDDEN: Geom = {"type": "sphere", "size": "0.001", "group": "5"}
 VISUAL: Geom = {"contype": "0", "conaffinity": "0", "group": "1"}
-QUALITY = {"shadowsize": "0", "offsamples": "4", "numslices": "20", "numstacks": "8", "numquads": "1"}
+QUALITY = {"shadowsize": "0", "offsamples": "0", "numslices": "20", "numstacks": "8", "numquads": "1"}
 
 
 def _shell(mesh: str, rgba: str, quat: str = "1 0 0 0") -> Geom:
@@ -87,9 +87,9 @@ def lowpoly_xml(xml: str) -> str:
         xml: A complete MJCF model as `model.get_xml()` returns it, with any number of Pandas.
 
     Returns:
-        The model with the same bodies, joints, collision geoms, sites and cameras, in the same order and under
-        the same names; meshes and materials that nothing refers to any more are left out, and MuJoCo draws
-        primitives with fewer facets and no shadow map.
+        The model with the same bodies, joints, collision geoms, sites and cameras, in the same order and
+        under the same names; meshes and materials that nothing refers to any more are left out, and MuJoCo
+        draws primitives with fewer facets, without a shadow map and without multisampling.
 
     Raises:
         ValueError: No body of a Panda is in the model.
@@ -98,8 +98,8 @@ def lowpoly_xml(xml: str) -> str:
     bodies = list(_robot_bodies(root))
     if not bodies:
         raise ValueError(
-            "expected a model that holds robosuite's Panda (bodies named robot0_link0, gripper0_right_gripper, "
-            "...), found none; pass the composed XML of the whole task, not a part of it"
+            "expected a model that holds robosuite's Panda (bodies named robot0_link0, robot0_link1, ...), "
+            "found none; pass the composed XML of the whole task, not a part of it"
         )
     for body, prefix, parts in bodies:
         _redraw(body, prefix, parts)
