@@ -75,8 +75,8 @@ DRAWN_ARRAYS = (
     *("geom_xpos", "geom_xmat", "site_xpos", "site_xmat"),
     *("cam_xpos", "cam_xmat", "light_xpos", "light_xdir"),
 )
-"""What MuJoCo draws a scene from. Copying all of MjData would reserve its arena (over 1 GB) each time and take
-100 times as long."""
+"""What MuJoCo draws a scene from. Copying all of MjData would reserve its arena (over 1 GB) each time, and
+take 100 times as long."""
 
 
 class Moment:
