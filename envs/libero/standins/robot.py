@@ -7,12 +7,8 @@ every one of them stays in the model under its name and in its place; those noth
 put into a group no renderer shows. Collision geoms, inertias, sites, cameras and the order of all elements
 are untouched, hence simulator states are bit for bit those of the original robot.
 
-The hook: an environment applies it wherever robosuite turns the XML into a simulation, ::
-
-    def _initialize_sim(self, xml_string=None):
-        super()._initialize_sim(lowpoly_xml(xml_string or self.model.get_xml()))
-
-which covers construction and every hard reset (`set_xml_processor` comes too late for the constructor).
+The hook is robosuite's XML processor. It must be set before `_initialize_sim` first runs, which is inside the
+constructor, so a subclass sets it there: `self.set_xml_processor(lowpoly_xml)`.
 """
 
 import re
