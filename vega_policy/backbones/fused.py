@@ -167,7 +167,7 @@ class FusionHook:
         fits = expected == got if len(expected) == 2 else expected.numel() == got.numel()
         if not fits:
             raise ValueError(
-                f"expected generative tokens for the {tuple(expected)} visual tokens (images, n) of the MLLM, "
+                f"expected generative tokens for the MLLM's {tuple(expected)} visual tokens (images, n), "
                 f"got {tuple(got)}: resize the TokenGrid to the MLLM's grid, and process every image as "
                 "one tile (no image splitting, no mosaic)"
             )
