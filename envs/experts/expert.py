@@ -1,0 +1,60 @@
+"""The scripted expert: LIBERO's goal and simulator state in, policy actions out, closed loop at 20 Hz."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from vega_policy.envs.experts.goal import Subgoal, ordered
+from vega_policy.envs.experts.motion import OPEN, toward
+from vega_policy.envs.experts.rehearsal import Rehearsal
+from vega_policy.envs.experts.skills.base import Skill
+from vega_policy.envs.experts.skills.put import Put
+from vega_policy.envs.experts.world import World
+
+
+class Expert:
+    """A policy with privileged eyes. It may be asked for an action in any state of its environment."""
+
+    def __init__(self, env: Any):
+        """Attach to a `LiberoEnv` (possibly wrapped); call `reset` after each of its resets."""
+        self._env = env
+        self._rng = np.random.default_rng(0)
+        self._world: World | None = None
+
+    def reset(self, seed: int) -> None:
+        """Forget the last episode; look at the scene anew at the next `act`."""
+        self._rng = np.random.default_rng(seed)
+        self._world = None
+
+    def act(self, observation: Mapping[str, Any] | None = None) -> Float[np.ndarray, "1 7"]:
+        """Return the next action, in [-1, 1]; the observation is not used."""
+        del observation
+        if self._world is None:
+            self._begin()
+        return np.clip(self._action(), -1.0, 1.0)[None]
+
+    def _begin(self) -> None:
+        self._world = World(self._env.unwrapped.raw)
+        self._rehearsal = Rehearsal(self._world)
+        self._goals = ordered(self._world.goal)
+        self._skill: Skill | None = None
+
+    def _action(self) -> Float[np.ndarray, 7]:
+        assert self._world is not None
+        if self._skill is None or self._skill.done():
+            self._skill = self._next_skill()
+        if self._skill is None:
+            return toward(self._world.hand, self._world.hand, OPEN)
+        return self._skill.act()
+
+    def _next_skill(self) -> Skill | None:
+        assert self._world is not None
+        unmet = next((goal for goal in self._goals if not self._world.holds(goal)), None)
+        return None if unmet is None else self._skill_for(unmet)
+
+    def _skill_for(self, subgoal: Subgoal) -> Skill:
+        assert self._world is not None
+        return Put(self._world, self._rehearsal, subgoal, self._rng)

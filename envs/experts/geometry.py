@@ -1,0 +1,68 @@
+"""Rigid poses and rotations, in world coordinates and metres unless said otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+Vector = Float[np.ndarray, "3"]
+Matrix = Float[np.ndarray, "3 3"]
+
+UP: Vector = np.array([0.0, 0.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A rigid transform: maps coordinates of its own frame to those of the parent frame."""
+
+    position: Vector
+    rotation: Matrix
+
+    def __matmul__(self, other: Pose) -> Pose:
+        return Pose(self.apply(other.position), self.rotation @ other.rotation)
+
+    def inverse(self) -> Pose:
+        """Return the transform from the parent frame to this frame."""
+        return Pose(-self.rotation.T @ self.position, self.rotation.T)
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Map points (..., 3) of this frame to the parent frame."""
+        return points @ self.rotation.T + self.position
+
+    def moved(self, offset_m: Vector) -> Pose:
+        """Return this pose translated by an offset of the parent frame."""
+        return Pose(self.position + offset_m, self.rotation)
+
+    def turned(self, rotation: Matrix) -> Pose:
+        """Return this pose with `rotation`, in the parent frame, applied about its own origin."""
+        return Pose(self.position, rotation @ self.rotation)
+
+
+def rotation_about(axis: Vector, angle_rad: float) -> Matrix:
+    """Return the rotation by `angle_rad` about a unit axis."""
+    quaternion, matrix = np.empty(4), np.empty(9)
+    mujoco.mju_axisAngle2Quat(quaternion, axis, angle_rad)
+    mujoco.mju_quat2Mat(matrix, quaternion)
+    return matrix.reshape(3, 3)
+
+
+def rotation_vector(rotation: Matrix) -> Vector:
+    """Return axis times angle (rad, angle in [0, pi]) of a rotation matrix."""
+    quaternion, vector = np.empty(4), np.empty(3)
+    mujoco.mju_mat2Quat(quaternion, rotation.ravel())
+    mujoco.mju_quat2Vel(vector, quaternion, 1.0)
+    return vector
+
+
+def angle_between(first: Matrix, second: Matrix) -> float:
+    """Return the angle in radians that turns `first` into `second`."""
+    cosine = (np.trace(first.T @ second) - 1.0) / 2.0
+    return float(np.arccos(np.clip(cosine, -1.0, 1.0)))
+
+
+def unit(vector: Vector) -> Vector:
+    """Return the vector scaled to length one."""
+    return vector / np.linalg.norm(vector)

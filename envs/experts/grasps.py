@@ -1,0 +1,153 @@
+"""Antipodal grasps planned from collision geometry, the same way for every object.
+
+Two surface points that face each other, closer than the fingers open, are a place to pinch: the wall of a bowl,
+the sides of a carton, a handle, the knob of a lid. Which of them is good is a matter of a few soft costs here and
+of a rehearsal with the whole arm later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from vega_policy.envs.experts.geometry import UP, Matrix, Pose, Vector, angle_between, rotation_about
+from vega_policy.envs.experts.surface import Surface
+
+MAX_WIDTH_M = 0.07  # the fingers open to 8 cm
+MIN_WIDTH_M = 0.002
+PAD_HALF_M = 0.008
+PAD_ABOVE_SITE_M = 0.0035
+GOOD_DEPTH_M = 0.020
+MAX_PAIRS = 250
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """A hand pose (world frame) from which closing the fingers holds the object, and its soft cost."""
+
+    hand: Pose
+    width_m: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class Pinches:
+    """Antipodal pairs: middle points (n, 3), closing axes (n, 3) and widths (n,)."""
+
+    middles: Float[np.ndarray, "n 3"]
+    axes: Float[np.ndarray, "n 3"]
+    widths_m: Float[np.ndarray, " n"]
+
+
+def find_pinches(surface: Surface, rng: np.random.Generator) -> Pinches:
+    """Pair surface points with the nearest point that faces away from them on the other side.
+
+    Args:
+        surface: Surface of the object, world frame.
+        rng: Chooses which points are tried when there are many.
+    """
+    steep = np.abs(surface.normals[:, 2]) < 0.6
+    points, normals = surface.points[steep], surface.normals[steep]
+    tried = rng.permutation(len(points))[: 4 * MAX_PAIRS]
+    across = points[tried, None] - points[None]
+    depth = np.einsum("ijk,ik->ij", across, normals[tried])
+    aside = np.linalg.norm(across - depth[..., None] * normals[tried, None], axis=2)
+    facing = normals[tried] @ normals.T < -0.85
+    possible = facing & (aside < 0.006) & (depth > MIN_WIDTH_M) & (depth < MAX_WIDTH_M)
+    nearest = np.where(possible, depth, np.inf).argmin(axis=1)
+    found = possible[np.arange(len(tried)), nearest]
+    widths = depth[np.arange(len(tried)), nearest][found]
+    starts, axes = points[tried][found], normals[tried][found]
+    return Pinches(starts - axes * widths[:, None] / 2, axes, widths)
+
+
+def plan_grasps(
+    surface: Surface,
+    centre_of_mass: Vector,
+    hand_rotation: Matrix,
+    leans_rad: Sequence[float],
+    rng: np.random.Generator,
+) -> list[Grasp]:
+    """Return grasps of an object, cheapest first.
+
+    Args:
+        surface: Surface of the object, world frame.
+        centre_of_mass: Of the object, world frame.
+        hand_rotation: The hand's current rotation; turning far from it costs.
+        leans_rad: Angles by which the hand may lean about its closing axis; 0 points straight down.
+        rng: Chooses among many surface points.
+    """
+    pinches = find_pinches(surface, rng)
+    if not len(pinches.middles):
+        return []
+    costs = _pinch_costs(pinches, surface, centre_of_mass)
+    grasps = []
+    for index in np.argsort(costs)[:MAX_PAIRS]:
+        closing = _horizontal(pinches.axes[index])
+        for lean in leans_rad:
+            rotation = _hand_rotation(closing, lean)
+            site = pinches.middles[index] + PAD_ABOVE_SITE_M * rotation[:, 2]
+            cost = costs[index] + 0.15 * angle_between(hand_rotation, rotation) + 0.5 * abs(lean)
+            grasps.append(Grasp(Pose(site, rotation), float(pinches.widths_m[index]), float(cost)))
+    return sorted(grasps, key=lambda grasp: grasp.cost)
+
+
+def _horizontal(axis: Vector) -> Vector:
+    """Flatten a closing axis and give it the sign (+y) that keeps the wrist near its reset angle."""
+    flat = np.array([axis[0], axis[1], 0.0])
+    flat /= np.linalg.norm(flat)
+    return flat if (flat[1], flat[0]) > (1e-6, 0.0) else -flat
+
+
+def _hand_rotation(closing: Vector, lean_rad: float) -> Matrix:
+    approach = rotation_about(closing, lean_rad) @ -UP
+    return np.stack([closing, np.cross(approach, closing), approach], axis=1)
+
+
+def _pinch_costs(pinches: Pinches, surface: Surface, centre_of_mass: Vector) -> Float[np.ndarray, " n"]:
+    """Prefer large contact patches, about 2 cm below the local top, near the centre of mass, and thin."""
+    offset = pinches.middles - centre_of_mass
+    off_centre = np.linalg.norm(offset[:, :2], axis=1)
+    depth = _local_tops(pinches, surface) - pinches.middles[:, 2]
+    depth_cost = 8.0 * np.abs(depth - GOOD_DEPTH_M) + 0.6 * (depth < 0.009)
+    return 4.0 * off_centre + depth_cost + 2.0 * pinches.widths_m + 0.6 * (1.0 - _patches(pinches, surface))
+
+
+def _local_tops(pinches: Pinches, surface: Surface) -> Float[np.ndarray, " n"]:
+    """Return the height of what would be between and under the open fingers."""
+    across = surface.points[None] - pinches.middles[:, None]
+    along = np.abs(np.einsum("ijk,ik->ij", across, pinches.axes))
+    sideways = np.abs(np.einsum("ijk,ik->ij", across, np.cross(UP, pinches.axes)))
+    under = (along < MAX_WIDTH_M / 2) & (sideways < 0.01)
+    return np.where(under, surface.points[None, :, 2], -np.inf).max(axis=1)
+
+
+def _patches(pinches: Pinches, surface: Surface) -> Float[np.ndarray, " n"]:
+    """Return which share (0 to 1) of both pads would lie flat on the surface."""
+    shares = []
+    for side in (1.0, -1.0):
+        centres = pinches.middles + side * pinches.axes * pinches.widths_m[:, None] / 2
+        across = surface.points[None] - centres[:, None]
+        height = np.abs(np.einsum("ijk,ik->ij", across, pinches.axes))
+        flat = surface.normals @ (side * pinches.axes).T > 0.9
+        close = (np.linalg.norm(across, axis=2) < 1.2 * PAD_HALF_M) & (height < 0.003) & flat.T
+        shares.append(np.minimum(close.sum(axis=1) / 5.0, 1.0))
+    return np.minimum(*shares)
+
+
+def best_first(grasps: Sequence[Grasp], limit: int) -> list[Grasp]:
+    """Keep at most `limit` grasps, leaving out those within 8 mm and 0.2 rad of a better one."""
+    kept: list[Grasp] = []
+    for grasp in grasps:
+        if len(kept) == limit:
+            break
+        if not any(_alike(grasp, other) for other in kept):
+            kept.append(grasp)
+    return kept
+
+
+def _alike(first: Grasp, second: Grasp) -> bool:
+    near = np.linalg.norm(first.hand.position - second.hand.position) < 0.008
+    return bool(near) and angle_between(first.hand.rotation, second.hand.rotation) < 0.2

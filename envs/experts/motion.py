@@ -1,0 +1,65 @@
+"""From a hand pose and a target to one 7-dim action of LIBERO's OSC_POSE controller at 20 Hz.
+
+The controller adds `0.05 m * a` and turns by `0.5 rad * a` (world frame, robosuite's `osc_pose.json`) starting
+from the *current* hand pose, and saturates near 13 mm per step; so a proportional law with a gain far above one
+moves at full speed and still stops without overshoot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from jaxtyping import Float
+from vega_policy.envs.experts.geometry import Pose, rotation_vector
+
+Action = Float[np.ndarray, "7"]
+
+TRANSLATION_SCALE_M = 0.05
+ROTATION_SCALE_RAD = 0.5
+ROTATION_GAIN = 1.5
+OPEN, CLOSE = -1.0, 1.0
+
+
+def toward(hand: Pose, target: Pose, grip: float, *, gain: float = 4.0, speed: float = 1.0) -> Action:
+    """Return the action that moves the hand toward `target` on a straight line.
+
+    Args:
+        hand: Current pose of the grip site.
+        target: Wanted pose of the grip site.
+        grip: `OPEN` or `CLOSE`.
+        gain: Share of the remaining distance asked for, per step; 4 for travel, 2 to 3 near contact.
+        speed: Cap on each translation input, in (0, 1].
+    """
+    translation = gain * (target.position - hand.position) / TRANSLATION_SCALE_M
+    turn = ROTATION_GAIN * rotation_vector(target.rotation @ hand.rotation.T) / ROTATION_SCALE_RAD
+    return np.concatenate([_limited(translation, speed), _limited(turn, 1.0), [grip]])
+
+
+def _limited(inputs: np.ndarray, limit: float) -> np.ndarray:
+    """Scale down to the largest allowed input; the direction stays."""
+    largest = np.abs(inputs).max()
+    return inputs * (limit / largest) if largest > limit else inputs
+
+
+class StallMonitor:
+    """Tells when the hand has stopped although it is being sent somewhere."""
+
+    def __init__(self, window_steps: int = 8, travel_m: float = 0.0015, turn_rad: float = 0.02):
+        self._poses: deque[Pose] = deque(maxlen=window_steps)
+        self._travel_m = travel_m
+        self._turn_rad = turn_rad
+
+    def clear(self) -> None:
+        """Forget the past, e.g. because a new motion begins."""
+        self._poses.clear()
+
+    def update(self, hand: Pose) -> bool:
+        """Add the current pose; return whether the whole window shows no motion."""
+        self._poses.append(hand)
+        if len(self._poses) < (self._poses.maxlen or 0):
+            return False
+        first = self._poses[0]
+        travel = np.linalg.norm(hand.position - first.position)
+        turn = np.linalg.norm(rotation_vector(hand.rotation @ first.rotation.T))
+        return bool(travel < self._travel_m and turn < self._turn_rad)

@@ -1,0 +1,158 @@
+"""Pick an object up and put it where a subgoal `in` or `on` wants it.
+
+Which part of that comes next is read from the state: not held means fetch, held means deliver, delivered means
+let go and leave. The memory is short: the plan, how long the fingers have been closing or opening, the exit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from vega_policy.envs.experts.geometry import UP, Pose, angle_between
+from vega_policy.envs.experts.goal import Subgoal
+from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
+from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
+from vega_policy.envs.experts.rehearsal import Rehearsal
+from vega_policy.envs.experts.skills.base import travel
+from vega_policy.envs.experts.world import World
+
+CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
+REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
+EXIT_M = 0.10
+
+
+class Put:
+    """Reaches one placement subgoal."""
+
+    def __init__(self, world: World, rehearsal: Rehearsal, subgoal: Subgoal, rng: np.random.Generator):
+        self._world = world
+        self._subgoal = subgoal
+        self._object = subgoal.subject
+        self._planner = PutPlanner(world, rehearsal, subgoal, rng)
+        self._plan: PutPlan | None = None
+        self._planned_at: Pose = world.pose(self._object)
+        self._rejected: list[Pose] = []
+        self._closing = 0
+        self._pinching_at: Pose = world.hand
+        self._opening = 0
+        self._leaving: Pose | None = None
+        self._leaving_steps = 0
+        self._lowering: list[float] = []
+        self._stall = StallMonitor()
+
+    def done(self) -> bool:
+        """Whether the object is in place, let go of and left."""
+        busy = self._opening or self._leaving or self._world.is_pinched(self._object)
+        return self._world.holds(self._subgoal) and not busy
+
+    def act(self) -> Action:
+        """Return the next action."""
+        if self._opening:
+            return self._let_go()
+        if self._leaving is not None:
+            return self._leave(self._leaving)
+        if self._is_held():
+            return self._deliver()
+        return self._fetch()
+
+    def _is_held(self) -> bool:
+        return self._world.is_pinched(self._object) and not 0 < self._closing < CLOSING_STEPS
+
+    def _current_plan(self) -> PutPlan:
+        """Plan anew when there is no plan or the object no longer is where it was."""
+        pose = self._world.pose(self._object)
+        moved = np.linalg.norm(pose.position - self._planned_at.position) > REPLAN_SHIFT_M
+        turned = angle_between(pose.rotation, self._planned_at.rotation) > REPLAN_TURN_RAD
+        if self._plan is None or moved or turned:
+            self._plan, self._planned_at = self._planner.plan(self._rejected), pose
+        return self._plan
+
+    def _fetch(self) -> Action:
+        if self._closing:
+            return self._pinch()
+        self._lowering.clear()
+        plan = self._current_plan()
+        grasp = self._world.pose(self._object) @ plan.grasp
+        hand = self._world.hand
+        off = grasp.rotation.T @ (hand.position - grasp.position)
+        turn = angle_between(hand.rotation, grasp.rotation)
+        stalled = self._stall.update(hand)
+        if np.linalg.norm(off) < 0.006 and turn < 0.1:
+            return self._pinch()
+        if stalled:
+            self._give_up_grasp(plan)
+        if np.linalg.norm(off[:2]) < 0.015 and turn < 0.2 and -0.12 < off[2] < 0.02:
+            return toward(hand, grasp, OPEN, gain=3.0)
+        before = grasp.moved(-HOVER_M * grasp.rotation[:, 2])
+        return travel(self._world, before, OPEN)
+
+    def _pinch(self) -> Action:
+        if not self._closing:
+            self._pinching_at = self._world.hand
+        self._closing += 1
+        if self._closing > CLOSING_STEPS + 3:
+            self._closing = 0
+            self._give_up_grasp(self._current_plan())
+        return toward(self._world.hand, self._pinching_at, CLOSE)
+
+    def _give_up_grasp(self, plan: PutPlan) -> None:
+        self._rejected.append(plan.grasp)
+        self._plan = None
+        self._stall.clear()
+        self._start_leaving(-self._world.hand.rotation[:, 2])
+
+    def _deliver(self) -> Action:
+        self._closing = 0
+        placement = self._placement()
+        hand, pose = self._world.hand, self._world.pose(self._object)
+        error = placement.pose.position - pose.position
+        # Control the object's origin, not the hand: slip and grasp offset cancel.
+        target = Pose(hand.position + error, self._hand_rotation(placement))
+        along = float(-error @ placement.exit)
+        aside = float(np.linalg.norm(error + along * placement.exit))
+        if aside < (0.025 if self._lowering else 0.01) and along < 0.12:
+            return self._lower(target, along, placement)
+        self._lowering.clear()
+        below = float(hand.position[2] - self._world.lowest_z(self._object))
+        before = target.moved(HOVER_M * placement.exit)
+        return travel(self._world, before, CLOSE, reach_down_m=below, ignore=[self._object])
+
+    def _placement(self) -> Placement:
+        """Take the planned one; from a state that starts with the object in hand, plan it now."""
+        if self._plan is None:
+            self._plan = self._planner.plan_held()
+        return self._plan.placement
+
+    def _hand_rotation(self, placement: Placement) -> np.ndarray:
+        assert self._plan is not None
+        return placement.pose.rotation @ self._plan.grasp.rotation
+
+    def _lower(self, target: Pose, along: float, placement: Placement) -> Action:
+        self._lowering.append(along)
+        recent = self._lowering[-6:]
+        stopped = len(self._lowering) > 10 and recent[0] - recent[-1] < 0.003
+        if along < 0.003 or stopped:
+            self._opening = 1
+        return toward(self._world.hand, target, CLOSE, gain=3.0)
+
+    def _let_go(self) -> Action:
+        self._opening += 1
+        if self._opening > OPENING_STEPS:
+            self._opening = 0
+            exit_ = self._plan.placement.exit if self._plan else UP
+            self._start_leaving(exit_)
+        return toward(self._world.hand, self._world.hand, OPEN)
+
+    def _start_leaving(self, direction: np.ndarray) -> None:
+        hand = self._world.hand
+        self._leaving = hand.moved(EXIT_M * direction)
+        self._leaving_steps = 0
+        self._plan = None
+        self._lowering.clear()
+
+    def _leave(self, target: Pose) -> Action:
+        self._leaving_steps += 1
+        near = np.linalg.norm(self._world.hand.position - target.position) < 0.02
+        if near or self._leaving_steps > LEAVING_STEPS:
+            self._leaving = None
+            self._stall.clear()
+        return toward(self._world.hand, target, OPEN)
