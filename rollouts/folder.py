@@ -1,0 +1,189 @@
+"""The results folder: refuses trouble before the first episode, keeps every row as soon as there is one.
+
+`run.json` holds what the results depend on (resolved configuration, versions, checkpoint hash, what the
+environment says of itself); resuming under anything else would mix two experiments and is refused.
+`episodes.jsonl` grows by one synced line per episode; a line torn by a crash is dropped on resume and its
+episode played again, and so are errors.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vega_policy.rollouts.episode import EpisodeKey, Row
+
+SPARE_BYTES = 32 * 2**20  # summary, report and other programs' needs
+ROW_BYTES = 4 * 2**10  # a row with a traceback
+TASK_KEYS = (
+    "suite",
+    "task_id",
+    "task",
+    "max_steps",
+)  # what an environment says of its task, not of its origin
+VIDEO_BYTES = 4 * 2**20  # 520 frames of 256 x 256 px take 1-2 MB as H.264
+
+TASK_KEYS = ("suite", "task_id", "task", "max_steps")
+"""What an environment says of its task; the rest of what it says must be the same for all."""
+
+
+class ResultsFolder:
+    """Rows and documents of one evaluation.
+
+    Args:
+        path: The folder; made if it does not exist.
+        run: JSON-like mapping of all that the results depend on.
+        resume: Continue the results that are there; otherwise the folder must hold none.
+        num_episodes: Planned episodes, for the estimate of space.
+        num_videos: Planned films, likewise.
+
+    Raises:
+        OSError: If the folder cannot be written to or the disk is too full.
+        FileExistsError: If there are results and `resume` is not set.
+        ValueError: If `run` differs from that of the results to resume; the message lists the differences.
+    """
+
+    def __init__(
+        self, path: Path, run: Mapping[str, Any], *, resume: bool, num_episodes: int, num_videos: int
+    ) -> None:
+        self.path = path
+        self._rows_path, self._run_path = path / "episodes.jsonl", path / "run.json"
+        self.rows: dict[EpisodeKey, Row] = {}
+        _check_writable(path)
+        _check_space(path, SPARE_BYTES + num_episodes * ROW_BYTES + num_videos * VIDEO_BYTES)
+        self._run = json.loads(json.dumps(run))
+        if self._rows_path.exists():
+            self._continue(resume)
+        else:
+            self._save_run()
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """What the environment says of its origin; empty until the first one was built."""
+        return self._run.get("environment", {})
+
+    def append(self, row: Row) -> None:
+        """Add a row, on the disk when this returns."""
+        with self._rows_path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(row)) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.rows[row.key] = row
+
+    def confirm_environment(self, provenance: Mapping[str, Any]) -> None:
+        """Record what an environment says of its origin.
+
+        Raises:
+            ValueError: If an earlier environment of these results said otherwise.
+        """
+        origin = {key: value for key, value in provenance.items() if key not in TASK_KEYS}
+        provenance = json.loads(json.dumps(origin))
+        if "environment" in self._run:
+            _refuse_changes({"environment": self._run["environment"]}, {"environment": provenance}, self.path)
+        else:
+            self._run["environment"] = provenance
+            self._save_run()
+
+    def last_throughput(self) -> Mapping[str, Any] | None:
+        """Throughput of the session before; a session that finds nothing to play has none of its own."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_text(encoding="utf-8"))["throughput"] if path.exists() else None
+
+    def write(self, name: str, text: str) -> None:
+        """Write a document so that it is never seen half-written."""
+        write_atomically(self.path / name, text)
+
+    def _continue(self, resume: bool) -> None:
+        if not resume:
+            raise FileExistsError(
+                f"{self.path} already holds results; continue them with --resume=true or choose another "
+                "--output_dir"
+            )
+        stored = json.loads(self._run_path.read_text(encoding="utf-8"))
+        present = dict(self._run)
+        if "environment" in stored:
+            self._run["environment"] = stored["environment"]
+        _refuse_changes(
+            {key: value for key, value in stored.items() if key != "environment"}, present, self.path
+        )
+        rows = [row for row in read_rows(self._rows_path) if row.outcome != "error"]
+        write_atomically(self._rows_path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+        self.rows = {row.key: row for row in rows}
+
+    def _save_run(self) -> None:
+        self.write(self._run_path.name, json.dumps(self._run, indent=2) + "\n")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read `episodes.jsonl`, leaving out a last line torn by a crash.
+
+    Raises:
+        ValueError: If another line is broken.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not line.endswith("\n"):
+            break
+        try:
+            rows.append(Row(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(
+                f"{path}, line {number} is not an episode ({error}); remove it to go on"
+            ) from error
+    return rows
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: readers see the old text or the new, also after a crash."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_atomically(path / ".write_test", "can results be kept here?\n")
+        (path / ".write_test").unlink()
+    except OSError as error:
+        reason = f"cannot write results to {path} ({error.strerror}); choose another --output_dir"
+        raise OSError(error.errno, reason) from error
+
+
+def _check_space(path: Path, needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(path).free
+    free, needed = (f"{size / 2**20:.0f} MiB" for size in (free_bytes, needed_bytes))
+    if free_bytes < needed_bytes:
+        raise OSError(
+            f"{path} has {free} left and this run may need {needed}; "
+            "free some, film fewer --videos or choose another --output_dir"
+        )
+
+
+def _refuse_changes(stored: Mapping[str, Any], present: Mapping[str, Any], path: Path) -> None:
+    before, now = dict(_flatten(stored)), dict(_flatten(present))
+    changes = [
+        f"{key}: {before.get(key, 'absent')!r} became {now.get(key, 'absent')!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if changes:
+        raise ValueError(
+            f"the results in {path} were made under other conditions; "
+            "undo these or choose another --output_dir:\n  " + "\n  ".join(changes)
+        )
+
+
+def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,280 @@
+"""Worker processes: each plays one episode at a time, and its loss costs at most that episode.
+
+A simulator can raise, hang in native code or be killed for memory, so every worker is a spawned process that
+the parent watches: it must be heard from within the time limit, once when its environment is made and once
+when the episode ends. An episode that goes wrong is tried once more, then recorded as an error; the run goes
+on with a new process. Building an environment takes seconds, so a worker keeps its last one and its task.
+"""
+
+import contextlib
+import multiprocessing
+import signal
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium
+from vega_policy.rollouts.episode import Episode, EpisodeKey, Policy, Row, Task, error_row, run_episode
+from vega_policy.rollouts.recorders import recorder_for
+
+ATTEMPTS = 2  # an episode is played again once
+STARTUP_S = 300.0  # for a new process to import what it needs, on a busy machine with cold disks
+FAREWELL_S = 5.0  # for an idle worker to close its environment
+
+
+class EnvFactory(Protocol):
+    """Picklable; builds the environment of a task, whose unwrapped form has `provenance()`."""
+
+    def __call__(self, task: Task, images: bool) -> gymnasium.Env[Any, Any]:
+        """Build the environment; without `images` nobody will look at one."""
+        ...
+
+
+class PolicyFactory(Protocol):
+    """Picklable; lives as long as its worker, so it may keep a loaded model between environments."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether the policy looks at images; if not, they are made for films only."""
+        ...
+
+    def __call__(self, env: gymnasium.Env[Any, Any]) -> Policy:
+        """Build the policy that acts in `env`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs besides its episodes; `root` is the results folder, for films."""
+
+    make_env: EnvFactory
+    make_policy: PolicyFactory
+    root: Path
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker's first message: its process is up."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A worker's message that the environment stands, with what the environment says of its origin."""
+
+    provenance: Mapping[str, Any]
+
+
+Message = Ready | Built | Row
+
+
+class Schedule:
+    """Episodes still to be given out, by task."""
+
+    def __init__(self, episodes: Iterable[Episode]) -> None:
+        self._waiting: dict[Task, deque[Episode]] = {}
+        for episode in episodes:
+            self.put_back(episode)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def put_back(self, episode: Episode) -> None:
+        """Queue an episode behind the others of its task."""
+        self._waiting.setdefault(episode.task, deque()).append(episode)
+
+    def take(self, task: Task | None, busy: set[Task]) -> Episode:
+        """Take an episode of `task` if there is one, else of the longest task that nobody is busy with."""
+        if task not in self._waiting:
+            task = max(self._waiting, key=lambda other: (other not in busy, len(self._waiting[other])))
+        queue = self._waiting[task]
+        episode = queue.popleft()
+        if not queue:
+            del self._waiting[task]
+        return episode
+
+
+def play(
+    episodes: Iterable[Episode],
+    job: Job,
+    *,
+    num_workers: int,
+    time_limit_s: float,
+    on_built: Callable[[Mapping[str, Any]], None],
+) -> Iterator[Row]:
+    """Play episodes in worker processes and yield each row as soon as its episode ends.
+
+    Args:
+        episodes: In any order; the rows do not depend on it.
+        job: Factories of environment and policy.
+        num_workers: Number of processes.
+        time_limit_s: How long a worker may be silent before it is killed.
+        on_built: Called with the provenance of every environment that is built. What it raises ends the run.
+
+    Yields:
+        One row per episode, in the order in which they end. Closing the generator stops the workers.
+    """
+    schedule, attempts = Schedule(episodes), Counter[EpisodeKey]()
+    workers = [_Worker(job) for _ in range(num_workers)]
+    try:
+        while schedule or any(worker.episode for worker in workers):
+            _hand_out(schedule, workers)
+            for worker, message in _listen(workers, time_limit_s):
+                if isinstance(message, Built):
+                    on_built(message.provenance)
+                elif isinstance(message, Row):
+                    episode = worker.release()
+                    attempts[episode.key] += 1
+                    if message.outcome == "error" and attempts[episode.key] < ATTEMPTS:
+                        schedule.put_back(episode)
+                    else:
+                        yield message
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """The parent's side of a worker process."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.task: Task | None = None
+        self.episode: Episode | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, self._job), daemon=True)
+        with _interrupts_blocked():
+            self.process.start()
+        theirs.close()
+        self.ready = False
+
+    def give(self, episode: Episode) -> None:
+        self.task, self.episode = episode.task, episode
+        self.given_s = self.heard_s = time.monotonic()
+        with contextlib.suppress(OSError):  # a dead worker is noticed when it is listened to
+            self.connection.send(episode)
+
+    def release(self) -> Episode:
+        assert self.episode is not None
+        episode, self.episode = self.episode, None
+        return episode
+
+    def deadline_s(self, time_limit_s: float) -> float:
+        """When to give up on the process, on the clock of `time.monotonic`."""
+        return self.heard_s + (time_limit_s if self.ready else STARTUP_S)
+
+    def receive(self) -> Message:
+        """Return the waiting message; a row with an error, and a new process, if the worker has died."""
+        self.heard_s, self.ready = time.monotonic(), True
+        try:
+            message: Message = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return self.replace(f"the worker process died with exit code {self.process.exitcode}")
+        return message
+
+    def replace(self, reason: str) -> Row:
+        """Kill the process, start another, and return the row of the episode that was lost."""
+        self._kill()
+        self._start()
+        self.task = None
+        assert self.episode is not None
+        return error_row(self.episode, reason, wall_s=time.monotonic() - self.given_s)
+
+    def stop(self) -> None:
+        if self.episode is None:
+            with contextlib.suppress(OSError):
+                self.connection.send(None)
+            self.process.join(FAREWELL_S)
+        self._kill()
+
+    def _kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _hand_out(schedule: Schedule, workers: list[_Worker]) -> None:
+    for worker in workers:
+        if worker.episode is None and schedule:
+            busy = {other.task for other in workers if other.episode is not None and other.task is not None}
+            worker.give(schedule.take(worker.task, busy))
+
+
+def _listen(workers: list[_Worker], time_limit_s: float) -> Iterator[tuple[_Worker, Message]]:
+    """Wait until something happens; yield what workers said, or that they were silent for too long."""
+    listening = [worker for worker in workers if worker.episode is not None]
+    patience_s = min(worker.deadline_s(time_limit_s) for worker in listening) - time.monotonic()
+    ready = wait([worker.connection for worker in listening], timeout=max(0.0, patience_s))
+    for worker in listening:
+        if worker.connection in ready:
+            yield worker, worker.receive()
+        elif time.monotonic() >= worker.deadline_s(time_limit_s):
+            silent_s = time.monotonic() - worker.heard_s
+            yield worker, worker.replace(f"no sign of life for {silent_s:.0f} s; the worker was killed")
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Children started inside never see Ctrl-C: the terminal sends it to all, the parent alone decides."""
+    resource_tracker.ensure_running()  # which would unblock the signal if it had to start later
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Stage:
+    """The environment and policy a worker keeps between episodes of one task."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._scene: tuple[Task, bool] | None = None
+        self._env: gymnasium.Env[Any, Any] | None = None
+
+    def build(self, episode: Episode) -> tuple[gymnasium.Env[Any, Any], Policy]:
+        scene = episode.task, self._job.make_policy.needs_images or episode.video is not None
+        if self._env is None or self._scene != scene:
+            self.clear()
+            self._env, self._scene = self._job.make_env(*scene), scene
+            self._policy = self._job.make_policy(self._env)
+        return self._env, self._policy
+
+    def clear(self) -> None:
+        """Drop the environment, which may be broken and then fails to close as well."""
+        if self._env is not None:
+            with contextlib.suppress(Exception):
+                self._env.close()
+        self._env = None
+
+
+def _serve(connection: "Connection[Any, Any]", job: Job) -> None:
+    """Body of a worker process; ends on None, or with its parent."""
+    stage = _Stage(job)
+    with contextlib.suppress(EOFError, OSError):
+        connection.send(Ready())
+        while (episode := connection.recv()) is not None:
+            connection.send(_attempt(stage, episode, connection, job.root))
+    stage.clear()
+
+
+def _attempt(stage: _Stage, episode: Episode, connection: "Connection[Any, Any]", root: Path) -> Row:
+    started_s = time.monotonic()
+    try:
+        env, policy = stage.build(episode)
+        connection.send(Built(env.unwrapped.provenance()))  # type: ignore[attr-defined]
+        with recorder_for(episode, root) or contextlib.nullcontext() as film:
+            return run_episode(env, policy, episode, film)
+    except Exception:
+        stage.clear()
+        return error_row(episode, traceback.format_exc(), wall_s=time.monotonic() - started_s)
