@@ -1,8 +1,8 @@
-"""Runs an episode in LIBERO's own `OffScreenRenderEnv` and saves what it returned; a script for subprocesses.
+"""Runs an episode in LIBERO's own `OffScreenRenderEnv` and saves what it returned; for subprocesses.
 
-Usage: plain_libero.py SUITE TASK_ID TRIAL SEED INPUT.npz OUTPUT.npz, where the input has `actions` (T, 7) and may
-have `knob_step`, the step before which the stove's knob is turned on by hand. Only the folder of assets and the
-robot's visuals (with the stand-in kit) are chosen here; everything else is as in LIBERO's evaluation.
+Usage: plain_libero.py SUITE TASK_ID TRIAL SEED INPUT.npz OUTPUT.npz, where the input has `actions` (T, 7) and
+may have `knob_step`, the step before which the stove's knob is turned on by hand. Only the folder of assets
+and the robot's visuals (with the stand-in kit) are chosen here; the rest is as in LIBERO's evaluation.
 """
 
 import sys
@@ -43,7 +43,8 @@ def main(suite: str, task_id: str, trial: str, seed: str, source: str, target: s
             env.sim.data.set_joint_qpos(KNOB, KNOB_ON_RAD)
         perform(action)
     names = ("state", "image", "image2", "eef_pos", "done")
-    np.savez(target, **{name: np.stack(column)[9:] for name, column in zip(names, zip(*rows, strict=True))})
+    columns = zip(*rows[9:], strict=True)
+    np.savez(target, **{name: np.stack(column) for name, column in zip(names, columns, strict=True)})
 
 
 if __name__ == "__main__":

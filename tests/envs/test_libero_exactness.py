@@ -1,4 +1,4 @@
-"""States, images and end of episode equal plain LIBERO's byte for byte, whatever is drawn and whatever ran before.
+"""States, images and end of episode equal plain LIBERO's byte for byte, whatever ran before.
 
 Plain LIBERO runs in a process of its own, so these tests compare processes as well.
 """
@@ -83,7 +83,7 @@ def test_episodes_without_images_have_the_same_states(drawer: Episode) -> None:
 
 
 def test_success_ends_a_chunk_with_the_image_of_that_step(tmp_path: Path) -> None:
-    """Success is known only after the step whose image is asked for; the burner's colour changes even later."""
+    """Success is known only after the step whose image is wanted; the burner's colour changes even later."""
     actions = random_actions(8)
     plain = plain_episode(tmp_path, *STOVE_TASK, actions=actions, knob_step=KNOB_STEP)
     env = LiberoEnv(*STOVE_TASK)
