@@ -46,8 +46,8 @@ def _room(assets: ET.Element, world: ET.Element) -> None:
         "height": 16,
     }
     element(assets, "texture", type="skybox", builtin="gradient", **sky)
-    _surface(assets, "floorplane", "texplane", "light-gray-floor-tile", repeat_per_m=2)
-    _surface(assets, "walls_mat", "tex-wall", "light-gray-plaster", repeat_per_m=1)
+    _surface(assets, "floorplane", "texplane", "light-gray-floor-tile", period_m=0.6)
+    _surface(assets, "walls_mat", "tex-wall", "light-gray-plaster", period_m=1)
     upright_x = (0.5, 0.5, 0.5, 0.5)
     upright_y = (0.7071068, 0.7071068, 0, 0)
     for side, pos, width_m, quat in (
@@ -67,18 +67,19 @@ def _room(assets: ET.Element, world: ET.Element) -> None:
         )
 
 
-def _surface(assets: ET.Element, name: str, texture: str, file: str, repeat_per_m: float) -> None:
+def _surface(assets: ET.Element, name: str, texture: str, file: str, period_m: float) -> None:
     """Adds a matt material whose picture has the same size on every geom, unlike `mjcf.material`'s."""
     element(assets, "texture", name=texture, type="2d", file=f"../textures/{file}.png")
-    repeat: dict[str, Attribute] = {"texuniform": "true", "texrepeat": (repeat_per_m, repeat_per_m)}
+    # MuJoCo counts uniform repeats per 2 m: a geom's own coordinates run from -1 to 1.
+    repeat: dict[str, Attribute] = {"texuniform": "true", "texrepeat": (2 / period_m, 2 / period_m)}
     element(assets, "material", name=name, texture=texture, **repeat, reflectance=0, specular=0, shininess=0)
 
 
 def _lights(world: ET.Element) -> None:
     """Adds LIBERO's two lights by name, as even daylight without shadows."""
     shared = {"directional": "true", "castshadow": "false"}
-    sun = {"ambient": (0.22, 0.22, 0.22), "diffuse": (0.42, 0.42, 0.4), "specular": (0.15, 0.15, 0.15)}
-    sky = {"ambient": (0, 0, 0), "diffuse": (0.22, 0.22, 0.25), "specular": (0.05, 0.05, 0.05)}
+    sun = {"ambient": (0.2, 0.2, 0.2), "diffuse": (0.34, 0.34, 0.32), "specular": (0.1, 0.1, 0.1)}
+    sky = {"ambient": (0, 0, 0), "diffuse": (0.13, 0.13, 0.15), "specular": (0, 0, 0)}
     element(world, "light", name="light1", pos=(1, 1, 4), dir=(-0.45, -0.3, -1), **shared, **sun)
     element(world, "light", name="light2", pos=(-3, -3, 4), dir=(0.35, 0.6, -0.7), **shared, **sky)
 
@@ -138,7 +139,7 @@ def _empty_floor(_: ET.Element, world: ET.Element) -> None:
 def _living_room(assets: ET.Element, world: ET.Element) -> None:
     """Adds floor and the oval coffee table (top at 0.437 m), whose top five boxes cover."""
     _floor(element(world, "body", name="floor"))
-    _surface(assets, "table_texture", "tex-table", "table_walnut", repeat_per_m=1 / ROUNDING_M)
+    _surface(assets, "table_texture", "tex-table", "table_walnut", period_m=ROUNDING_M)
     table = element(world, "body", name="living_room_table")
     solid = element(table, "body", name="living_room_table_col", pos=(-0.25, 0.25, 0))
     for size, pos in (

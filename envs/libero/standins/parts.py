@@ -108,7 +108,7 @@ class Part:
         mjcf.element(self.element, "inertial", pos=(0, 0, 0), mass=mass_kg, diaginertia=inertia_kgm2)
 
     def weigh(self, solid_kg: float, total_kg: float | None = None) -> None:
-        """Spreads `solid_kg` over the solid geoms and the rest of `total_kg` over the drawn ones, by volume."""
+        """Spreads `solid_kg` over the solid geoms and the rest of `total_kg` over the drawn, by volume."""
         _spread(self._geoms(group="0"), solid_kg)
         if total_kg is not None:
             _spread(self._geoms(group="1"), total_kg - solid_kg)

@@ -59,8 +59,8 @@ def prism(
 ) -> None:
     """Adds a solid upright prism of crossing boxes, with its corners at `radius_m`.
 
-    The number of sides is a multiple of four. All boxes but the first and the one across it end 1 mm short, so
-    that the prism stands on few contacts.
+    The number of sides is a multiple of four. All boxes but the first and the one across it end 1 mm short,
+    so that the prism stands on few contacts.
     """
     along_m, across_m = radius_m * math.cos(math.pi / sides), radius_m * math.sin(math.pi / sides)
     for index in range(sides // 2):

@@ -49,7 +49,7 @@ def milk() -> dict[str, bytes]:
 
 def orange_juice() -> dict[str, bytes]:
     """An orange juice carton with a gable top."""
-    front = label("OJ", (250, 165, 30), WHITE, band=(240, 120, 15))
+    front = label("ORANGE\nJUICE", (252, 176, 40), WHITE, band=(240, 110, 15))
     return _carton("orange_juice", front, 0.0677, 0.025, roof=(245, 205, 50))
 
 

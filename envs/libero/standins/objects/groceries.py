@@ -32,8 +32,8 @@ def ketchup() -> dict[str, bytes]:
     part.solid("box", (0.0187, 0.0113, 0.0183), (0, 0, 0.0251))
     prism(part, 0.0176, 0.0185, (0, 0, 0.0547), sides=8)
     _flask(part, red, waist_m=(0.0285, 0.0185), neck_m=(0.0165, 0.0125))
-    part.draw("cylinder", (0.0172, 0.0185), (0, 0, 0.0547), material=cap)
-    _front_labels(part, tag, leaf, 0.0185)
+    part.draw("cylinder", (0.0158, 0.0185), (0, 0, 0.0547), material=cap)
+    _front_labels(part, tag, leaf, 0.0188)
     bottle.body.weigh(0.02322, 0.0493)
     return bottle.files(HOPE)
 
@@ -77,7 +77,7 @@ def _can(
     part.draw("cylinder", (0.0308, 0.0379), material=steel)
     part.draw("cylinder", (0.0318, 0.0335), material=paper)
     part.draw("cylinder", (0.0321, 0.0080), (0, 0, -0.0190), material=stripe)
-    for size in ((0.0322, 0.0105, 0.0100), (0.0105, 0.0322, 0.0100)):
+    for size in ((0.0319, 0.0075, 0.0100), (0.0075, 0.0319, 0.0100)):
         part.draw("box", size, (0, 0, 0.0110), material=patch)
     can.body.weigh(solid_kg, total_kg)
     return can.files(HOPE)
@@ -95,20 +95,20 @@ def _dressing(bottle: ObjectFile, body: Part) -> dict[str, bytes]:
     part.solid("box", (0.0149, 0.0129, 0.0120), (0, 0, 0.0240))
     prism(part, 0.0176, 0.0186, (0, 0, 0.0542), sides=8)
     _flask(part, white, waist_m=(0.0268, 0.0185), neck_m=(0.0155, 0.0135))
-    part.draw("cylinder", (0.0172, 0.0186), (0, 0, 0.0542), material=cap)
-    _front_labels(part, tag, leaf, 0.0185)
+    part.draw("cylinder", (0.0158, 0.0186), (0, 0, 0.0542), material=cap)
+    _front_labels(part, tag, leaf, 0.0188)
     body.weigh(0.02178, 0.0449)
     return bottle.files(HOPE)
 
 
 def _flask(part: Part, material: str, waist_m: Vec, neck_m: Vec) -> None:
     """Draws a bottle's flat belly, shoulders and neck, from 7.2 cm below to 3.7 cm above the middle."""
-    part.draw("box", (waist_m[0] * 0.88, waist_m[1] * 0.88, 0.0300), (0, 0, -0.0424), material=material)
-    part.draw("ellipsoid", (waist_m[0], waist_m[1], 0.0500), (0, 0, -0.0225), material=material)
-    part.draw("ellipsoid", (neck_m[0] * 1.2, neck_m[1] * 1.2, 0.0400), (0, 0, 0.0100), material=material)
+    part.draw("box", (waist_m[0] * 0.95, waist_m[1] * 0.95, 0.0290), (0, 0, -0.0434), material=material)
+    part.draw("ellipsoid", (waist_m[0], waist_m[1], 0.0350), (0, 0, -0.0144), material=material)
+    part.draw("ellipsoid", (neck_m[0] * 1.15, neck_m[1] * 1.15, 0.0450), (0, 0, 0.0130), material=material)
 
 
 def _front_labels(part: Part, tag: str, leaf: str, depth_m: float) -> None:
     """Draws a label on the front and back, with a green mark."""
-    part.draw("ellipsoid", (0.0195, depth_m + 0.0012, 0.0230), (0, 0, -0.0330), material=tag)
-    part.draw("ellipsoid", (0.0110, depth_m + 0.0020, 0.0085), (0, 0, -0.0330), material=leaf)
+    part.draw("box", (0.0185, depth_m, 0.0210), (0, 0, -0.0380), material=tag)
+    part.draw("box", (0.0110, depth_m + 0.0004, 0.0070), (0, 0, -0.0380), material=leaf)
