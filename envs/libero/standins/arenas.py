@@ -78,7 +78,7 @@ def _surface(assets: ET.Element, name: str, texture: str, file: str, period_m: f
 def _lights(world: ET.Element) -> None:
     """Adds LIBERO's two lights by name, as even daylight without shadows."""
     shared = {"directional": "true", "castshadow": "false"}
-    sun = {"ambient": (0.2, 0.2, 0.2), "diffuse": (0.34, 0.34, 0.32), "specular": (0.1, 0.1, 0.1)}
+    sun = {"ambient": (0.25, 0.25, 0.25), "diffuse": (0.34, 0.34, 0.32), "specular": (0.1, 0.1, 0.1)}
     sky = {"ambient": (0, 0, 0), "diffuse": (0.13, 0.13, 0.15), "specular": (0, 0, 0)}
     element(world, "light", name="light1", pos=(1, 1, 4), dir=(-0.45, -0.3, -1), **shared, **sun)
     element(world, "light", name="light2", pos=(-3, -3, 4), dir=(0.35, 0.6, -0.7), **shared, **sky)
