@@ -4,10 +4,11 @@ Every field that changes a feature is here, so that a checkpoint which stores th
 all that is needed to compute the same features again.
 """
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from vega_policy.names import nearest_name_error
 
 NAMES = ("wan", "svd", "stable_diffusion", "vae", "vjepa2", "dino")
 CONTROLS = ("none", "zeros", "noise", "random_init", "shuffled")
@@ -69,11 +70,10 @@ class SimulatorConfig:
     cuda_graph: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("name", self.name, NAMES)
-        _check_choice("control", self.control, CONTROLS)
-        _check_choice("timestep_snapping", self.timestep_snapping, ("exact", "reference"))
-        _check_choice("dtype", self.dtype, ("float32", "bfloat16"))
-        _check_choice("vae_dtype", self.vae_dtype, ("float32", "bfloat16"))
+        if self.name not in NAMES:
+            raise nearest_name_error("simulator", self.name, NAMES)
+        if self.control not in CONTROLS:
+            raise nearest_name_error("control", self.control, CONTROLS)
         if self.source is not None and self.architecture:
             raise ValueError(
                 f"expected either source or architecture, got source={self.source!r} and an architecture for "
@@ -97,6 +97,11 @@ class SimulatorConfig:
         if self.control == "noise":
             return FULL_NOISE
         return DEFAULT_NOISE_LEVELS[self.name] if self.noise_level is None else self.noise_level
+
+    @property
+    def is_from_hub(self) -> bool:
+        """Whether the weights can be fetched again by id, so that a checkpoint need not hold them."""
+        return self.loads_weights and not Path(str(self.source)).expanduser().is_dir()
 
     @property
     def loads_weights(self) -> bool:
@@ -126,11 +131,3 @@ def tiny_wan_config(**overrides: Any) -> SimulatorConfig:
         "image_size_px": 128,
     }
     return SimulatorConfig(**(defaults | overrides))
-
-
-def _check_choice(key: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        nearest = difflib.get_close_matches(value, known, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"expected {key} to be one of {', '.join(known)}; got {value!r}, nearest: {nearest!r}"
-        )

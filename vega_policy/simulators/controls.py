@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -46,9 +45,9 @@ def zeros_like(config: SimulatorConfig, build: Callable[[PartLoader], Backbone])
 class ShuffledSimulator(Simulator):
     """Gives every clip the features of another clip, out of a small bank.
 
-    In training mode the bank fills itself from the first clips seen; it is saved with the policy. Which
-    clip of the bank stands in depends on the input's pixels alone, never on the batch around it, so that
-    equal input has equal output here too.
+    The bank fills itself from the first different clips seen, which in training are the dataset's, and is
+    saved with the policy. Once it is full, which clip stands in depends on the input's pixels alone, never
+    on the batch around it or on what came before: equal input has equal output here too.
 
     Attributes:
         bank: Canvases as bytes; the first `num_banked` are set.
@@ -69,12 +68,6 @@ class ShuffledSimulator(Simulator):
         self.register_buffer("bank", bank)
         self.register_buffer("num_banked", torch.tensor(0))
 
-    def train(self, mode: bool = True) -> Self:
-        """The bank fills in training mode; the network stays in evaluation mode."""
-        super().train(False)
-        self.training = mode
-        return self
-
     def run(self, canvas: Float[Tensor, "batch time 3 side side"]) -> Float[Tensor, "batch rows cols dim"]:
         """The features of banked clips of the same length.
 
@@ -82,12 +75,11 @@ class ShuffledSimulator(Simulator):
             RuntimeError: The bank holds fewer than two clips.
         """
         pixels = _to_bytes(canvas)
-        if self.training:
-            self.remember(pixels)
+        self.remember(pixels)
         if self.num_banked < 2:
             raise RuntimeError(
-                f"expected at least 2 banked clips to shuffle, got {int(self.num_banked)}: run a training "
-                "batch first, or load a checkpoint that was trained with control=shuffled"
+                f"expected at least 2 banked clips to shuffle, got {int(self.num_banked)}: show it two "
+                "different clips first, or load a checkpoint that was trained with control=shuffled"
             )
         return super().run(self._others(pixels).to(canvas.dtype) / 255.0)
 

@@ -44,7 +44,7 @@ def build_simulator(config: SimulatorConfig, *, load_weights: bool = True) -> Si
     else:
         backbone = _build_backbone(PartLoader(config, load_weights=load_weights))
     if config.compile:
-        backbone.compile(fullgraph=True, dynamic=False)
+        backbone.compile(dynamic=False)
     kind = ShuffledSimulator if config.control == "shuffled" else Simulator
     return kind(
         backbone,

@@ -92,11 +92,6 @@ def resize_grid(
     return resize_frames(planes, rows, cols).permute(0, 2, 3, 1).to(values.dtype)
 
 
-def newest_frame(canvas: Float[Tensor, "batch time 3 side side"]) -> Float[Tensor, "batch 3 side side"]:
-    """The last frame of each clip, for backbones that read single pictures."""
-    return canvas[:, -1]
-
-
 def normalise(
     frames: Float[Tensor, "*batch 3 height width"], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Tensor, "*batch 3 height width"]:

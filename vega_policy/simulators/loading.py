@@ -18,6 +18,8 @@ from vega_policy.simulators.config import SimulatorConfig
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WEIGHT_FILES = ("config.json", "diffusion_pytorch_model*.safetensors*", "model*.safetensors*")
+ROOT = "model"
+"""The part that a source with a single model keeps in its root folder."""
 OTHER_PRECISIONS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*"]
 KNOWN_ARCHITECTURES: dict[str, dict[str, dict[str, Any]]] = {
     # From the configuration files of Wan-AI/Wan2.1-T2V-1.3B-Diffusers: shapes can be checked without them.
@@ -48,7 +50,7 @@ class PartLoader:
 
     def diffusers(
         self, cls: Any, part: str, dtype: torch.dtype, overrides: dict[str, Any] | None = None
-    ) -> nn.Module:
+    ) -> Any:
         """A diffusers model, in evaluation mode.
 
         Args:
@@ -69,8 +71,8 @@ class PartLoader:
         self._check_complete(info, part)
         return _own_memory(model).eval()
 
-    def transformers(self, cls: Any, part: str, dtype: torch.dtype) -> nn.Module:
-        """A transformers model, in evaluation mode; `part` "" is the source's root folder.
+    def transformers(self, cls: Any, part: str, dtype: torch.dtype) -> Any:
+        """A transformers model, in evaluation mode.
 
         Args:
             cls: The model's class, an `Auto` class included.
@@ -97,7 +99,7 @@ class PartLoader:
             return self.config.architecture.get(part, {})
         if source in KNOWN_ARCHITECTURES:
             return KNOWN_ARCHITECTURES[source][part]
-        file = self.folder([part], ["config.json"]) / part / "config.json"
+        file = self.folder([part], ["config.json"]) / _path(part) / "config.json"
         if not file.is_file():
             raise self.missing(file)
         return json.loads(file.read_text())
@@ -106,7 +108,7 @@ class PartLoader:
         """The local folder of the source, fetched from the Hub where it is an id.
 
         Args:
-            parts: Sub-folders needed; "" is the root.
+            parts: Sub-folders needed, or `ROOT`.
             files: Patterns of the files needed in each.
 
         Raises:
@@ -118,7 +120,7 @@ class PartLoader:
             return local
         if local.is_absolute() or source.startswith(("./", "../", "~")) or source.count("/") != 1:
             raise self.missing(local)
-        return self._snapshot([f"{part}/{file}".lstrip("/") for part in parts for file in files])
+        return self._snapshot([(_path(part) / file).as_posix() for part in parts for file in files])
 
     def missing(self, looked_in: Path | str, detail: str = "") -> MissingWeightsError:
         """The error for weights that are not where they were looked for."""
@@ -126,8 +128,8 @@ class PartLoader:
         return MissingWeightsError(
             f"expected weights of simulator {self.config.name!r} from {str(self.config.source)!r}{revision}, "
             f"found none in {looked_in}{': ' + detail if detail else ''}. Fetch them with `hf download <id> "
-            "--local-dir <folder>` and set simulator.source to that folder, or use the tiny alternative, which "
-            "needs none: vega_policy.simulators.tiny_wan_config(), as in configs/policy/vega_tiny.yaml"
+            "--local-dir <folder>` and set simulator.source to that folder, or use the tiny alternative, "
+            "which needs none: vega_policy.simulators.tiny_wan_config(), as in configs/policy/vega_tiny.yaml"
         )
 
     def _snapshot(self, patterns: list[str]) -> Path:
@@ -145,7 +147,7 @@ class PartLoader:
         return Path(found)
 
     def _from_pretrained(self, cls: Any, part: str, **options: Any) -> tuple[nn.Module, Any]:
-        folder = self.folder([part]) / part
+        folder = self.folder([part]) / _path(part)
         if not (folder / "config.json").is_file():
             raise self.missing(folder)
         try:
@@ -159,6 +161,10 @@ class PartLoader:
             raise self.missing(
                 Path(str(self.config.source)) / part, f"{len(missing)} keys missing: {missing[:5]}"
             )
+
+
+def _path(part: str) -> Path:
+    return Path() if part == ROOT else Path(part)
 
 
 @contextmanager

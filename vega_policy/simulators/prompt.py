@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vega_policy.simulators.loading import MissingWeightsError, PartLoader
+from vega_policy.simulators.loading import ROOT, MissingWeightsError, PartLoader
 
 FILE, KEY = "empty_prompt.safetensors", "prompt_embedding"
 TEXT_PARTS = ("text_encoder", "tokenizer")
@@ -44,7 +44,7 @@ def empty_prompt(
     if not parts.loads:
         generator = torch.Generator(device="cpu").manual_seed(parts.config.init_seed)
         return torch.randn(tokens, width, generator=generator, device="cpu")
-    file = parts.folder([""], [FILE]) / FILE
+    file = parts.folder([ROOT], [FILE]) / FILE
     return _read(file, width) if file.is_file() else _make(parts, encode)
 
 
@@ -85,15 +85,21 @@ def _make(parts: PartLoader, encode: Encoder) -> Float[Tensor, "tokens width"]:
         raise MissingWeightsError(
             f"expected the empty prompt's embedding as {folder / FILE}, or {' and '.join(TEXT_PARTS)} in "
             f"{folder} to make it from; found neither for {parts.config.source!r}. Set simulator.prompt_path "
-            "to the embedding, or fetch the text encoder once; the tiny alternative, tiny_wan_config(), needs "
-            "neither"
+            "to the embedding, or fetch the text encoder once; the tiny alternative, tiny_wan_config(), "
+            "needs neither"
         )
     embedding = encode(folder)
-    _write(folder / FILE, embedding)
+    save_prompt(folder / FILE, embedding)
     return embedding
 
 
-def _write(file: Path, embedding: Float[Tensor, "tokens width"]) -> None:
+def save_prompt(file: Path, embedding: Float[Tensor, "tokens width"]) -> None:
+    """Keeps an embedding for later; a folder that cannot be written to is only a warning.
+
+    Args:
+        file: Where to; `prompt_path` reads it.
+        embedding: The valid tokens.
+    """
     from safetensors.torch import save_file
 
     try:

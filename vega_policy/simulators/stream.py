@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vega_policy.simulators.base import Simulator, TokenGrid
 from vega_policy.simulators.geometry import Window, letterbox
-from vega_policy.simulators.wan import WanBackbone, latent_frames
-from vega_policy.simulators.wan_vae import CHUNK_FRAMES, Cache
+from vega_policy.simulators.wan import WanBackbone
+from vega_policy.simulators.wan_vae import CHUNK_FRAMES, Cache, latent_frames
 
 
 class FrameStream:

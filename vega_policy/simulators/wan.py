@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from vega_policy.simulators.base import Backbone
 from vega_policy.simulators.config import SimulatorConfig
-from vega_policy.simulators.loading import PartLoader
+from vega_policy.simulators.loading import ROOT, PartLoader
 from vega_policy.simulators.noise import NoiseLevel, exact_level, fixed_noise, reference_level
 from vega_policy.simulators.prompt import empty_prompt, umt5_encoder
 from vega_policy.simulators.wan_original import is_original, load_transformer, load_vae
-from vega_policy.simulators.wan_vae import CHUNK_FRAMES, WanEncoder
+from vega_policy.simulators.wan_vae import WanEncoder, check_whole_chunks, latent_frames
 
 TEXT_TOKENS = 512
 """Length that Wan pads prompts to (Wan 2.1, text_len)."""
@@ -151,20 +151,14 @@ class WanBackbone(Backbone):
             block.attn2.processor.prepare(block.attn2, context, count)
 
     def check_clip_length(self, frames: int) -> None:
-        """Wan encodes the first frame alone, then four at a time; it would drop a rest silently."""
-        if frames % CHUNK_FRAMES != 1:
-            raise ValueError(f"expected clips of 1 + 4n frames, oldest first, got {frames}")
-
-
-def latent_frames(clip_length: int) -> int:
-    """Latent frames of a clip of 1 + 4n frames."""
-    return 1 + (clip_length - 1) // CHUNK_FRAMES
+        """Only clips of 1 + 4n frames."""
+        check_whole_chunks(frames)
 
 
 def build(parts: PartLoader) -> WanBackbone:
     """Wan from diffusers' or the original folder layout, or with random weights."""
     config = parts.config
-    folder = parts.folder(["", "transformer", "vae"], WAN_FILES) if parts.loads else None
+    folder = parts.folder([ROOT, "transformer", "vae"], WAN_FILES) if parts.loads else None
     if folder is not None and is_original(folder):
         transformer = load_transformer(folder, num_blocks=config.block + 1, dtype=parts.dtype)
         vae = load_vae(folder, dtype=parts.vae_dtype)

@@ -22,6 +22,21 @@ Cache = list[Tensor | None]
 """The last frames that each causal convolution saw; as long as there are convolutions, None before any."""
 
 
+def latent_frames(clip_length: int) -> int:
+    """Latent frames of a clip of 1 + 4n frames."""
+    return 1 + (clip_length - 1) // CHUNK_FRAMES
+
+
+def check_whole_chunks(frames: int) -> None:
+    """Refuses clips of which the library would drop the last frames silently.
+
+    Raises:
+        ValueError: The length is not 1 + 4n.
+    """
+    if frames % CHUNK_FRAMES != 1:
+        raise ValueError(f"expected clips of 1 + 4n frames, oldest first, got {frames}")
+
+
 class FoldedCausalConv3d(WanCausalConv3d):
     """A causal convolution that sees a lone frame without history as a picture.
 
