@@ -57,13 +57,13 @@ def build(
     folder = checkpoint_folder(config, load_weights)
     tokenizer = own_tokenizer(config) if folder is None else stock_tokenizer(config, folder)
     architecture = architecture_of(config, folder, len(tokenizer))
-    loads = folder is not None and load_weights
+    checkpoint = read_checkpoint(config, folder) if folder is not None and load_weights else None
     with seeded_init(config.init_seed):
         joined = build_fusion(fusion, semantic_dim=architecture.hidden_dim, generative_dim=generative_dim)
-        with created_as(getattr(torch, config.dtype), empty=loads):
+        with created_as(getattr(torch, config.dtype), empty=checkpoint is not None):
             model = OpenVla(architecture, tokenizer, joined).eval()
-    if folder is not None and load_weights:
-        load_published(model, read_checkpoint(config, folder), architecture, str(folder))
+    if checkpoint is not None:
+        load_published(model, checkpoint, architecture, str(folder))
     choose_what_learns(model, config)
     return model
 

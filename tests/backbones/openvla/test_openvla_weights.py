@@ -152,14 +152,13 @@ def test_tokenizer_without_the_empty_word_is_refused(folder):
 def test_published_size_on_the_meta_device():
     config = BackboneConfig(family="openvla", source="openvla/openvla-7b", dtype="bfloat16")
     with torch.device("meta"):
-        model = build_backbone(config, FusionConfig(), generative_dim=1536, load_weights=False)
+        model = build_backbone(config, FusionConfig(name="add"), generative_dim=1536, load_weights=False)
         images = torch.empty(1, 2, 3, 224, 224)
         generative = torch.empty(1, 2, 256, 1536)
         prompt = model.prompt(["open the drawer"], cameras=2).to("meta")
         reading = model.read(images, generative, prompt, torch.empty(1, 1, 4096), slots=56)
     assert model.grid == (16, 16)
     assert reading.hidden.shape == (1, 56, 4096)
-    assert reading.gate.shape == (1, 2, 256)
     assert len(model.vision.dino.encoder.layer) == 23
     assert len(model.vision.siglip.vision_model.encoder.layers) == 26
     assert model.vision.projector.fc1.weight.shape == (8704, 2176)
