@@ -18,12 +18,6 @@ from vega_policy.rollouts.episode import EpisodeKey, Row
 
 SPARE_BYTES = 32 * 2**20  # summary, report and other programs' needs
 ROW_BYTES = 4 * 2**10  # a row with a traceback
-TASK_KEYS = (
-    "suite",
-    "task_id",
-    "task",
-    "max_steps",
-)  # what an environment says of its task, not of its origin
 VIDEO_BYTES = 4 * 2**20  # 520 frames of 256 x 256 px take 1-2 MB as H.264
 
 TASK_KEYS = ("suite", "task_id", "task", "max_steps")
@@ -154,7 +148,7 @@ def _check_writable(path: Path) -> None:
         (path / ".write_test").unlink()
     except OSError as error:
         reason = f"cannot write results to {path} ({error.strerror}); choose another --output_dir"
-        raise OSError(error.errno, reason) from error
+        raise OSError(reason) from error
 
 
 def _check_space(path: Path, needed_bytes: int) -> None:

@@ -1,0 +1,139 @@
+"""`vega-eval`: closed-loop success rates in LIBERO, with intervals, films and a report.
+
+Exit codes: 0 if every planned episode ended in success or failure, 1 if some ended in an error or the results
+could not be kept, 2 if nothing was started because of a mistake in the request, 130 after Ctrl-C.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import draccus
+
+from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
+from vega_policy.cli.parsing import parse
+from vega_policy.cli.policies import PolicyConfig, policy_factory
+from vega_policy.cli.provenance import checkpoint_sha256, device_name, git_revision, installed_versions
+
+if TYPE_CHECKING:
+    from vega_policy.rollouts.episode import Episode
+    from vega_policy.rollouts.folder import ResultsFolder
+    from vega_policy.rollouts.workers import PolicyFactory
+
+FREE_TO_CHANGE = ("output_dir", "resume", "num_workers", "episode_time_limit_s")
+"""Options a resumed run may change: no row depends on them."""
+
+
+@dataclass
+class EvalConfig:
+    """Run init states first_trial .. first_trial + trials - 1 of each task, writing results to a folder."""
+
+    output_dir: Path  # episodes.jsonl, summary.json, report.html and videos/ go here
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    suite: str = "libero_spatial"  # one or more, separated by commas
+    task_ids: list[int] | None = None  # e.g. [0,1]; all tasks of the suite if not given
+    trials: int = 50  # episodes per task; LIBERO has 50 init states for most
+    first_trial: int = 0  # init state of the first episode
+    protocol: str = "oft"  # step limits: oft or lerobot
+    assets: str = "auto"  # auto, official, standin or a folder
+    num_workers: int = 1  # processes that play episodes side by side
+    seed: int = 0  # from which the seed of each episode follows
+    videos: int = 0  # film this many first trials of each task
+    resume: bool = False  # continue the results in output_dir
+    strict: bool = False  # refuse a mujoco version that changes results
+    episode_time_limit_s: float = 600.0  # after this long an episode counts as hung
+
+    def __post_init__(self) -> None:
+        for name, least in {"trials": 1, "first_trial": 0, "num_workers": 1, "videos": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"expected --{name} >= {least}, got {getattr(self, name)}")
+        if self.episode_time_limit_s <= 0:
+            raise ValueError(f"expected --episode_time_limit_s > 0, got {self.episode_time_limit_s}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that has passed all checks and is ready to run."""
+
+    episodes: "list[Episode]"
+    make_env: MakeLibero
+    make_policy: "PolicyFactory"
+    folder: "ResultsFolder"
+    provenance: dict[str, Any]
+
+
+def prepare(config: EvalConfig) -> Evaluation:
+    """Check everything that can be checked before the first episode.
+
+    Raises:
+        ValueError: For anything asked for that does not exist, or results that cannot be continued.
+        OSError: If the results cannot be kept in `output_dir`, or assets are missing.
+        RuntimeError: If strict, and the installed mujoco changes results.
+    """
+    from vega_policy.rollouts.evaluate import plan
+    from vega_policy.rollouts.folder import ResultsFolder
+
+    make_policy = policy_factory(config.policy, config.num_workers)
+    make_env = MakeLibero(config.protocol, config.assets, config.strict)
+    tasks = list_tasks(config.suite, config.task_ids)
+    trials = range(config.first_trial, config.first_trial + config.trials)
+    check_trials(make_env, tasks, trials)
+    episodes = plan(tasks, trials, config.seed, config.videos)
+    resolved = draccus.encode(config)
+    run = {
+        "config": {key: value for key, value in resolved.items() if key not in FREE_TO_CHANGE},
+        "versions": installed_versions(),
+        "checkpoint_sha256": checkpoint_sha256(Path(config.policy.path)) if config.policy.path else None,
+    }
+    folder = ResultsFolder(
+        config.output_dir,
+        run,
+        resume=config.resume,
+        num_episodes=len(episodes),
+        num_videos=sum(episode.video is not None for episode in episodes),
+    )
+    provenance = {**run, "config": resolved, "device": device_name(), "git_revision": git_revision()}
+    return Evaluation(episodes, make_env, make_policy, folder, provenance)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    config = parse(EvalConfig, argv, prog="vega-eval")
+    try:
+        evaluation = prepare(config)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"vega-eval: error: {error}", file=sys.stderr)
+        return 2
+    try:
+        return run(config, evaluation)
+    except KeyboardInterrupt:
+        print(f"vega-eval: interrupted; --resume=true continues {config.output_dir}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"vega-eval: stopped: {error}", file=sys.stderr)
+        return 1
+
+
+def run(config: EvalConfig, evaluation: Evaluation) -> int:
+    """Play the episodes and print the table; returns the exit code."""
+    from vega_policy.rollouts.evaluate import evaluate
+    from vega_policy.rollouts.results import format_table
+
+    summary = evaluate(
+        evaluation.episodes,
+        evaluation.make_env,
+        evaluation.make_policy,
+        evaluation.folder,
+        num_workers=config.num_workers,
+        time_limit_s=config.episode_time_limit_s,
+        provenance=evaluation.provenance,
+    )
+    print(format_table(summary))
+    print(f"report: {config.output_dir / 'report.html'}")
+    return 0 if summary["comparable"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""From `--policy...` to a policy factory: the one place that knows every kind of policy.
+
+Factories are picklable and built in the parent; policies are built in the worker that uses them.
+"""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vega_policy.cli.parsing import parse, refuse_unknown
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from vega_policy.configuration_vega import VegaConfig
+    from vega_policy.rollouts.episode import Policy
+    from vega_policy.rollouts.workers import PolicyFactory
+
+POLICY_TYPES = ("expert", "hold", "random")
+
+
+@dataclass
+class PolicyConfig:
+    """What acts: exactly one of path and type."""
+
+    path: str | None = None  # checkpoint folder, Hub id, or a YAML of configs/policy for an untrained policy
+    type: str | None = None  # expert, hold or random
+    device: str | None = None  # of a learned policy, e.g. cuda; its own if not given
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.type is None):
+            raise ValueError(
+                "expected either --policy.path=DIR or --policy.type=expert|hold|random, "
+                f"got path={self.path} and type={self.type}"
+            )
+        if self.type is not None:
+            refuse_unknown([self.type], POLICY_TYPES, "--policy.type")
+
+
+@dataclass(frozen=True)
+class MakeExpert:
+    """Policy factory of the scripted expert, which reads the simulator's state."""
+
+    needs_images: bool = False
+
+    def __call__(self, env: "gymnasium.Env[Any, Any]") -> "Policy":
+        """Attach an expert to a LIBERO environment."""
+        from vega_policy.envs.experts.expert import Expert
+
+        return Expert(env)
+
+
+@dataclass(frozen=True)
+class MakeLearned:
+    """Policy factory of LeRobot checkpoints, VEGA's or others; a worker loads one once."""
+
+    path: str
+    device: str | None = None
+    num_threads: int = 0  # for torch on the CPU, so that workers share the cores; 0 leaves torch's choice
+    needs_images: bool = True
+
+    def __call__(self, env: "gymnasium.Env[Any, Any]") -> "Policy":  # noqa: ARG002
+        """Load the policy, or give the one that this worker has."""
+        return _learned_policy(self.path, self.device, self.num_threads)
+
+
+@functools.cache
+def _learned_policy(path: str, device: str | None, num_threads: int) -> "Policy":
+    import torch
+
+    import lerobot_policy_vega  # noqa: F401  (registers VEGA with LeRobot)
+    from vega_policy.runtime.acting import ActingPolicy
+
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    if Path(path).suffix not in (".yaml", ".yml"):
+        return ActingPolicy.from_checkpoint(path, device)
+    return ActingPolicy.untrained(load_policy_config(path, device))
+
+
+def load_policy_config(path: str, device: str | None = None) -> "VegaConfig":
+    """Reads a file of `configs/policy`.
+
+    Args:
+        path: The YAML file.
+        device: Overrides the file's; torch's best when neither names one.
+
+    Raises:
+        SystemExit: An unknown key or a bad value, with a message that names it.
+    """
+    from vega_policy.configuration_vega import VegaConfig
+
+    return parse(VegaConfig, [f"--config_path={path}", *([f"--device={device}"] if device else [])])
+
+
+def policy_factory(config: PolicyConfig, num_workers: int = 1) -> "PolicyFactory":
+    """Return the factory of the policy that a configuration names.
+
+    Args:
+        config: Its path or type.
+        num_workers: Processes that will share this machine's cores.
+
+    Raises:
+        ValueError: If there is nothing at the path.
+    """
+    from vega_policy.rollouts.baselines import MakeHold, MakeRandom
+
+    match config.type:
+        case "expert":
+            return MakeExpert()
+        case "hold":
+            return MakeHold()
+        case "random":
+            return MakeRandom()
+        case _:
+            path = str(config.path)
+            _refuse_missing(path)
+            num_threads = max(1, (os.cpu_count() or 1) // num_workers)
+            return MakeLearned(path, config.device, num_threads)
+
+
+def _refuse_missing(path: str) -> None:
+    """A path that looks like one on this disk must be there; anything else may be a Hub id."""
+    is_local = path.count("/") != 1 or path.startswith((".", "/", "~")) or path.endswith((".yaml", ".yml"))
+    if not is_local or Path(path).is_file() or (Path(path) / "config.json").is_file():
+        return
+    raise ValueError(
+        "expected --policy.path to be a checkpoint folder (with config.json), a YAML file or a Hub id, "
+        f"there is nothing of the kind at {path}"
+    )

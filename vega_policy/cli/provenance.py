@@ -1,0 +1,60 @@
+"""What a result was made with: versions, device, code revision, checkpoint."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import vega_policy
+
+DISTRIBUTIONS = {
+    "vega_policy": "lerobot_policy_vega",
+    "torch": "torch",
+    "lerobot": "lerobot",
+    "mujoco": "mujoco",
+    "robosuite": "robosuite",
+    "libero": "hf-libero",
+}
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Versions of the distributions that results depend on; None for one that is not installed."""
+    return {name: _version(distribution) for name, distribution in DISTRIBUTIONS.items()}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def device_name() -> str:
+    """The GPU that torch would use, or the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu ({platform.processor() or platform.machine()})"
+
+
+def git_revision() -> str | None:
+    """Commit of the checkout, with `-dirty` after it if files differ; None outside a checkout."""
+    root = Path(vega_policy.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def checkpoint_sha256(folder: Path) -> dict[str, str]:
+    """Hash of each file of weights in a checkpoint folder, by name."""
+    hashes = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            hashes[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
