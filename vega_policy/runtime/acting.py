@@ -1,0 +1,97 @@
+"""Any LeRobot policy behind the harness's contract: `reset(seed)`, `act(observation) -> chunk`.
+
+The observation takes the same road as in `lerobot-eval`: LeRobot's own conversion, its LIBERO step (which
+turns the pictures upright and builds the state of 8 numbers), then the policy's pipelines. So the same
+checkpoint gives the same actions for the same observations in both programs.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.envs.utils import preprocess_observation
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.processor.env_processor import LiberoProcessorStep
+
+from vega_policy.configuration_vega import VegaConfig, libero_features
+from vega_policy.modeling_vega import VegaPolicy
+from vega_policy.processor_vega import make_vega_pre_post_processors
+
+
+class ActingPolicy:
+    """A policy and its pipelines, for one environment at a time.
+
+    Policies that draw from torch's global generator act reproducibly too: every decision runs in a forked
+    generator seeded by the episode's seed and the decision's index.
+    """
+
+    def __init__(self, policy: PreTrainedPolicy, preprocess: Any, postprocess: Any) -> None:
+        self._policy = policy.eval()
+        self._preprocess = preprocess
+        self._postprocess = postprocess
+        self._num_actions = int(getattr(policy.config, "n_action_steps", 1))
+        self._seed = self._decision = 0
+
+    @classmethod
+    def from_checkpoint(cls, path: str, device: str | None = None) -> Self:
+        """Loads a trained policy.
+
+        Args:
+            path: A checkpoint folder (`.../pretrained_model`) or a Hub id.
+            device: For example `cuda`; the checkpoint's own when None, or the CPU where that is missing.
+
+        Raises:
+            FileNotFoundError: There is no checkpoint at `path`.
+            ValueError: The weights do not match the configuration.
+        """
+        config = PreTrainedConfig.from_pretrained(path)
+        config.device = device or config.device
+        config.pretrained_path = Path(path)
+        policy = get_policy_class(config.type).from_pretrained(path, config=config)
+        overrides = {"device_processor": {"device": str(config.device)}}
+        pipelines = make_pre_post_processors(config, pretrained_path=path, preprocessor_overrides=overrides)
+        return cls(policy, *pipelines)
+
+    @classmethod
+    def untrained(cls, config: VegaConfig) -> Self:
+        """Builds a VEGA policy for LIBERO with whatever weights its parts start from."""
+        config.input_features, config.output_features = libero_features()
+        return cls(VegaPolicy(config).to(config.device), *make_vega_pre_post_processors(config))
+
+    def reset(self, seed: int) -> None:
+        """Starts an episode: forgets past frames and queued actions."""
+        self._policy.reset()
+        self._seed, self._decision = seed, 0
+
+    def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "chunk action_dim"]:
+        """The next `n_action_steps` actions in the environment's units, [-1, 1] for LIBERO."""
+        batch = self._preprocess(as_lerobot_batch(observation))
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(_mix(self._seed, self._decision))
+            chunk = self._policy.predict_action_chunk(batch)
+        self._decision += 1
+        actions: torch.Tensor = self._postprocess(chunk[:, : self._num_actions])
+        return actions[0].cpu().float().numpy()
+
+
+def as_lerobot_batch(observation: Mapping[str, Any]) -> dict[str, Any]:
+    """One LIBERO observation as `lerobot-eval` would hand it to a policy's pre-processor, batch of one."""
+    arrays = {key: _batched(value) for key, value in observation.items() if key != "task_description"}
+    converted = LiberoProcessorStep().observation(preprocess_observation(arrays))
+    return {**converted, "task": [str(observation.get("task_description", ""))]}
+
+
+def _batched(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _batched(inner) for key, inner in value.items()}
+    return np.asarray(value)[None]
+
+
+def _mix(seed: int, decision: int) -> int:
+    """A seed of 63 bits that differs for every decision of every episode."""
+    return int(np.random.SeedSequence((seed, decision)).generate_state(1, np.uint64)[0] >> 1)
