@@ -105,6 +105,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
         self._running = False
         self._trial = 0
         self._raw_observation: Mapping[str, Any] = {}
+        self._pixels: dict[str, Image] | None = None
 
     @property
     def raw(self) -> Any:
@@ -177,7 +178,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
             self._raw_observation, reward, success, _ = self._raw.step(row)
             executed += 1
             if self.record_frames:
-                frames.append(self.render())
+                frames.append(self._draw("image")[::-1, ::-1])
             if success:
                 break
         self._steps += executed
@@ -189,12 +190,17 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
         return self._observation(), float(reward), bool(success), truncated, info
 
     def render(self) -> Image:
-        """The agent view of the current observation, upright.
+        """The agent view of the last observation, upright.
 
         Raises:
             ValueError: If the environment was built without images.
+            gymnasium.error.ResetNeeded: Before the first reset.
         """
-        return self.raw.draw(CAMERAS["image"], self.image_size_px)[::-1, ::-1]
+        if not self.images:
+            raise ValueError("this environment was built without images; build it with images=True")
+        if self._pixels is None:
+            raise ResetNeeded("there is no observation yet: call reset() before render()")
+        return self._pixels["image"][::-1, ::-1]
 
     def close(self) -> None:
         """Free the simulation; a later reset builds it anew."""
@@ -263,10 +269,14 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
             "task_description": self.task_description,
         }
         if self.images:
-            observation["pixels"] = {
-                key: self._raw.draw(camera, self.image_size_px) for key, camera in CAMERAS.items()
-            }
+            self._pixels = {key: self._draw(key) for key in CAMERAS}
+            observation["pixels"] = dict(self._pixels)
         return observation
+
+    def _draw(self, key: str) -> Image:
+        """Draw a camera of the observation as it is now, upside down."""
+        picture: Image = self._raw.draw(CAMERAS[key], self.image_size_px)
+        return picture
 
 
 def _checked_chunk(action: ArrayLike) -> Float64[NDArray[np.float64], "steps 7"]:
