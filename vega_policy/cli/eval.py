@@ -6,7 +6,7 @@ could not be kept, 2 if nothing was started because of a mistake in the request,
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,13 @@ import draccus
 from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.policies import PolicyConfig, policy_factory
-from vega_policy.cli.provenance import checkpoint_sha256, device_name, git_revision, installed_versions
+from vega_policy.cli.provenance import (
+    checkpoint_sha256,
+    device_name,
+    git_revision,
+    installed_versions,
+    local_checkpoint,
+)
 
 if TYPE_CHECKING:
     from vega_policy.rollouts.episode import Episode
@@ -75,7 +81,8 @@ def prepare(config: EvalConfig) -> Evaluation:
     from vega_policy.rollouts.evaluate import plan
     from vega_policy.rollouts.folder import ResultsFolder
 
-    make_policy = policy_factory(config.policy, config.num_workers)
+    policy, hashes = _pin(config.policy)
+    make_policy = policy_factory(policy, config.num_workers)
     make_env = MakeLibero(config.protocol, config.assets, config.strict)
     tasks = list_tasks(config.suite, config.task_ids)
     trials = range(config.first_trial, config.first_trial + config.trials)
@@ -85,7 +92,7 @@ def prepare(config: EvalConfig) -> Evaluation:
     run = {
         "config": {key: value for key, value in resolved.items() if key not in FREE_TO_CHANGE},
         "versions": installed_versions(),
-        "checkpoint_sha256": checkpoint_sha256(Path(config.policy.path)) if config.policy.path else None,
+        "checkpoint_sha256": hashes,
     }
     folder = ResultsFolder(
         config.output_dir,
@@ -96,6 +103,14 @@ def prepare(config: EvalConfig) -> Evaluation:
     )
     provenance = {**run, "config": resolved, "device": device_name(), "git_revision": git_revision()}
     return Evaluation(episodes, make_env, make_policy, folder, provenance)
+
+
+def _pin(policy: PolicyConfig) -> tuple[PolicyConfig, dict[str, str] | None]:
+    """The policy by its files on this disk, and their hashes; nothing to do for one that has no files."""
+    if policy.path is None:
+        return policy, None
+    checkpoint = local_checkpoint(policy.path)
+    return replace(policy, path=str(checkpoint)), checkpoint_sha256(checkpoint)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,10 +51,26 @@ def git_revision() -> str | None:
         return None
 
 
-def checkpoint_sha256(folder: Path) -> dict[str, str]:
-    """Hash of each file of weights in a checkpoint folder, by name."""
-    hashes = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as stream:
-            hashes[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashes
+def local_checkpoint(path: str) -> Path:
+    """A policy's files on this disk, fetched from the Hub once, before any worker would.
+
+    Raises:
+        OSError: If `path` is neither here nor a repository that the Hub gives.
+    """
+    if Path(path).exists():
+        return Path(path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(path))
+
+
+def checkpoint_sha256(checkpoint: Path) -> dict[str, str]:
+    """Hash of each file a policy is made from, by name: a folder's weights and settings, or one YAML file."""
+    found = checkpoint.iterdir() if checkpoint.is_dir() else [checkpoint]
+    files = sorted(path for path in found if path.suffix in (".safetensors", ".json", ".yaml", ".yml"))
+    return {path.name: _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
