@@ -43,17 +43,21 @@ class VegaPolicy(PreTrainedPolicy):
 
     config: VegaConfig
 
-    def __init__(self, config: VegaConfig, **_: Any) -> None:
+    def __init__(self, config: VegaConfig, *, load_weights: bool = True, **_: Any) -> None:
         """Builds every part; Hub weights are fetched by id and revision, the rest starts fresh.
 
         Args:
             config: With its features filled in, as LeRobot's `make_policy` does.
+            load_weights: False fetches nothing; under `torch.device("meta")` that checks every shape of a
+                large configuration without memory.
             _: What LeRobot also hands to every policy (dataset statistics and metadata).
         """
         super().__init__(config)
         config.validate_features()
-        self.simulator = build_simulator(config.simulator)
-        self.backbone = build_backbone(config.backbone, config.fusion, self.simulator.dim)
+        self.simulator = build_simulator(config.simulator, load_weights=load_weights)
+        self.backbone = build_backbone(
+            config.backbone, config.fusion, self.simulator.dim, load_weights=load_weights
+        )
         hidden_dim = self.backbone.hidden_dim
         self.head = build_head(config.head, hidden_dim, config.chunk_size, config.action_dim)
         self.proprio = ProprioProjector(config.state_dim, hidden_dim) if config.use_proprioception else None
