@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 CONFIG_VARIABLE = "LIBERO_CONFIG_PATH"
 
@@ -30,7 +30,7 @@ BUILD_LOCK = threading.RLock()
 NumPy's global generator."""
 
 
-def import_libero(module: str = "libero.libero") -> ModuleType:
+def import_libero(module: str = "libero.libero") -> Any:
     """Import a module of LIBERO, prompting nobody and printing nothing.
 
     Raises:

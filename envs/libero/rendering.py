@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-Image = UInt8[np.ndarray, "height_px width_px 3"]
+Image = UInt8[NDArray[np.uint8], "height_px width_px 3"]
 
 GL_VARIABLE = "MUJOCO_GL"
 GL_DEVICES = ("nvidia[0-9]*", "dri/renderD*")
@@ -149,7 +149,7 @@ class Cameras:
         context, model = self._current_context(), self._moment.model
         with self._moment.site_colours():
             context.render(size_px, size_px, camera_id=model.camera_name2id(camera))
-        picture: NDArray[np.uint8] = context.read_pixels(size_px, size_px)
+        picture: Image = context.read_pixels(size_px, size_px)
         return picture
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy._core.multiarray import _reconstruct
 from numpy.typing import NDArray
 from vega_policy.envs.libero.installation import import_libero, libero_folder, quiet
 from vega_policy.envs.libero.naming import unknown_name
@@ -98,7 +99,7 @@ def load_init_states(task: LiberoTask) -> NDArray[np.float64]:
 def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """What a pickled float64 array names; the files were written by NumPy 1, hence the old module name."""
     return [
-        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (_reconstruct, "numpy.core.multiarray._reconstruct"),
         np.ndarray,
         np.dtype,
         np.dtypes.Float64DType,
