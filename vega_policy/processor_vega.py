@@ -78,12 +78,14 @@ def make_vega_pre_post_processors(
     Args:
         config: Its features say what is normalised, `unnormalised_action_dims` what is not.
         dataset_stats: LeRobot's statistics; their quantiles are used when the frames are not at hand.
-        dataset_meta: The dataset's metadata; with its frames on disk the true quantiles are computed.
+        dataset_meta: The dataset's metadata; with its frames on disk the true quantiles are computed. LeRobot's
+            trainer does not pass it but leaves it on the configuration, which serves as well.
 
     Returns:
         (observation -> policy input, policy output -> action); without any statistics values pass unscaled.
     """
-    stats = with_identity_dims(_true_stats(dataset_stats, dataset_meta), config.unnormalised_action_dims)
+    meta = dataset_meta or getattr(config, "_runtime_dataset_meta", None)
+    stats = with_identity_dims(_true_stats(dataset_stats, meta), config.unnormalised_action_dims)
     features = {**(config.input_features or {}), **(config.output_features or {})}
     before = [
         RenameObservationsProcessorStep(rename_map={}),
