@@ -78,8 +78,8 @@ def make_vega_pre_post_processors(
     Args:
         config: Its features say what is normalised, `unnormalised_action_dims` what is not.
         dataset_stats: LeRobot's statistics; their quantiles are used when the frames are not at hand.
-        dataset_meta: The dataset's metadata; with its frames on disk the true quantiles are computed. LeRobot's
-            trainer does not pass it but leaves it on the configuration, which serves as well.
+        dataset_meta: The dataset's metadata; with its frames on disk the true quantiles are computed.
+            LeRobot's trainer does not pass it but leaves it on the configuration, which serves as well.
 
     Returns:
         (observation -> policy input, policy output -> action); without any statistics values pass unscaled.

@@ -1,4 +1,4 @@
-"""LeRobot's own programs discover the policy: train two steps, evaluate in LIBERO, act as the harness does."""
+"""LeRobot's own programs discover the policy: train two steps, evaluate, act as the harness does."""
 
 import json
 import os
