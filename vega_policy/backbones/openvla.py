@@ -62,9 +62,9 @@ def build(
         joined = build_fusion(fusion, semantic_dim=architecture.hidden_dim, generative_dim=generative_dim)
         with created_as(getattr(torch, config.dtype), empty=checkpoint is not None):
             model = OpenVla(architecture, tokenizer, joined).eval()
-    if checkpoint is not None:
-        load_published(model, checkpoint, architecture, str(folder))
-    choose_what_learns(model, config)
+        if checkpoint is not None:
+            load_published(model, checkpoint, architecture, str(folder))
+        choose_what_learns(model, config)
     return model
 
 

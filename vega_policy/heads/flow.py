@@ -6,7 +6,7 @@ sampling uses LeRobot's own integrator.
 """
 
 from dataclasses import dataclass
-from typing import Self, override
+from typing import override
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,7 +33,7 @@ class FlowPath:
     time: Float[Tensor, " batch"]
 
     @classmethod
-    def draw(cls, actions: Float[Tensor, "batch chunk action_dim"], generator: Generators) -> Self:
+    def draw(cls, actions: Float[Tensor, "batch chunk action_dim"], generator: Generators) -> "FlowPath":
         """Draws noise and times for a batch of actions, on the CPU and then moved to the actions' device."""
         batch, chunk_length, action_dim = actions.shape
         # the cumulative distribution of Beta(a, 1) is t**a, so its inverse turns uniform numbers into times
