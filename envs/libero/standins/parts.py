@@ -171,12 +171,15 @@ class ObjectFile:
             repeat: how often the picture repeats along each face.
         """
         self.textures[f"{name}.png"] = mjcf.png(pixels)
-        faces = pixels.shape[0] // pixels.shape[1]
-        grid = {"gridsize": (faces, 1), "gridlayout": "RLUDFB"} if faces == 6 else {}
+        by_face = pixels.shape[0] > pixels.shape[1]
         return mjcf.material(
-            self._assets, f"{self.name}-{name}", texture_file=f"{name}.png",
-            texrepeat=None if repeat is None else (repeat, repeat), **grid,
-        )  # fmt: skip
+            self._assets,
+            f"{self.name}-{name}",
+            texture_file=f"{name}.png",
+            texrepeat=None if repeat is None else (repeat, repeat),
+            gridsize=(6, 1) if by_face else None,
+            gridlayout="RLUDFB" if by_face else None,
+        )
 
     def files(self, folder: str, subfolder: bool = True) -> dict[str, bytes]:
         """Returns the object's files by their path inside the assets folder.

@@ -81,7 +81,8 @@ def settle(suite: str, task_id: int, assets: str, trials: Sequence[int], seed: i
             moments.append(_poses(raw))
             solved = solved or bool(raw._check_success())
         for name in moments[0]:
-            yield Settled((suite, task_id), trial, name, *(moment[name] for moment in moments), solved)
+            placed, settled, rested = (moment[name] for moment in moments)
+            yield Settled((suite, task_id), trial, name, placed, settled, rested, solved)
     env.close()
 
 
