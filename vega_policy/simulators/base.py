@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
@@ -49,7 +50,7 @@ class TokenGrid:
 
 
 class Backbone(nn.Module, ABC):
-    """A network that reads square clips.
+    """A network that reads square clips. An autoencoder in front of it is its child `encoder`.
 
     Attributes:
         dim: Width of a token.
@@ -118,7 +119,7 @@ class Simulator(nn.Module):
         """
         self._check(clips)
         canvas, window = letterbox(clips, self.image_size_px, self.backbone.token_px)
-        with torch.autocast(clips.device.type, enabled=False):
+        with without_autocast(clips.device):
             return TokenGrid(self.run(canvas)).cropped(window)
 
     def run(self, canvas: Float[Tensor, "batch time 3 side side"]) -> Float[Tensor, "batch rows cols dim"]:
@@ -168,6 +169,12 @@ class Simulator(nn.Module):
     def extra_repr(self) -> str:
         """Shown by `print(simulator)`."""
         return f"dim={self.dim}, image_size_px={self.image_size_px}, clip_length={self.clip_length}"
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A region in which a trainer's autocast does not reach: a simulator has its own precision."""
+    known = torch.amp.is_autocast_available(device.type)  # the meta device has none
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 def _prepare_loaded(simulator: Simulator, _incompatible_keys: object) -> None:

@@ -44,7 +44,7 @@ class VJepaBackbone(Backbone):
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
         super().__init__()
-        self.encoder, self._dtype = model.encoder, dtype  # its predictor is not read
+        self.model, self._dtype = model.encoder, dtype  # its predictor is not read
         self.dim, self.token_px = model.config.hidden_size, model.config.patch_size
         self._tubelet_frames = model.config.tubelet_size
 
@@ -56,7 +56,7 @@ class VJepaBackbone(Backbone):
         clips = torch.cat([canvas[:, :1].expand(-1, num_missing, -1, -1, -1), canvas], dim=1)
         pixels = normalise(clips, IMAGENET_MEAN, IMAGENET_STD).to(self._dtype)
         side = canvas.shape[-1] // self.token_px
-        hidden = self.encoder(pixel_values_videos=pixels).last_hidden_state
+        hidden = self.model(pixel_values_videos=pixels).last_hidden_state
         return hidden.unflatten(1, (-1, side, side))[:, -1]
 
 

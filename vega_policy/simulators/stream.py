@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vega_policy.simulators.base import Simulator, TokenGrid
+from vega_policy.simulators.base import Simulator, TokenGrid, without_autocast
 from vega_policy.simulators.geometry import Window, letterbox
 from vega_policy.simulators.wan import WanBackbone
 from vega_policy.simulators.wan_vae import CHUNK_FRAMES, Cache, latent_frames
@@ -68,7 +68,7 @@ class FrameStream:
             return False
         chunk = torch.cat(self._pending, dim=1)
         self._pending.clear()
-        with torch.autocast(chunk.device.type, enabled=False):
+        with without_autocast(chunk.device):
             self._latents.append(self._backbone.encoder.encode_chunk(chunk, self._cache))
         return True
 
@@ -92,5 +92,5 @@ class FrameStream:
         """
         latents = self.latents
         assert self._window is not None
-        with torch.autocast(latents.device.type, enabled=False):
+        with without_autocast(latents.device):
             return TokenGrid(self._backbone.read(latents)).cropped(self._window)
