@@ -129,9 +129,7 @@ class VegaPolicy(PreTrainedPolicy):
         self.eval()
         reading = self.read(batch, self._history.extend(self.cameras.clips(batch)))
         prefix = self._prefix(prev_chunk_left_over, inference_delay, execution_horizon)
-        noise = torch.Generator().manual_seed(self.config.seed + self._decisions)
-        self._decisions += 1
-        return self.head.sample(reading.hidden, noise, prefix)
+        return self.head.sample(reading.hidden, self._next_noise(len(reading.hidden)), prefix)
 
     @override
     def select_action(self, batch: Batch, **kwargs: Any) -> Float[Tensor, "batch action_dim"]:
@@ -192,6 +190,12 @@ class VegaPolicy(PreTrainedPolicy):
             return None
         batched = left_over if left_over.ndim == 3 else left_over[None]
         return ChunkPrefix(batched, inference_delay or 0, self._rtc, execution_horizon)
+
+    def _next_noise(self, batch: int) -> list[torch.Generator]:
+        """The same noise for every sample of a decision, so that a sample does not depend on its neighbours."""
+        seed = self.config.seed + self._decisions
+        self._decisions += 1
+        return [torch.Generator().manual_seed(seed) for _ in range(batch)]
 
     def _training_noise(self) -> torch.Generator:
         """A generator seeded by torch's global state: the trainer owns that, and saves it for resuming."""
