@@ -192,7 +192,7 @@ class VegaPolicy(PreTrainedPolicy):
         return ChunkPrefix(batched, inference_delay or 0, self._rtc, execution_horizon)
 
     def _next_noise(self, batch: int) -> list[torch.Generator]:
-        """The same noise for every sample of a decision, so that a sample does not depend on its neighbours."""
+        """The same noise for every sample of a decision: none depends on its neighbours."""
         seed = self.config.seed + self._decisions
         self._decisions += 1
         return [torch.Generator().manual_seed(seed) for _ in range(batch)]
