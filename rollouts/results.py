@@ -62,7 +62,13 @@ def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for row in rows:
         tasks.setdefault((row.suite, row.task_id), []).append(row)
     return [
-        {"suite": suite, "task_id": task_id, "task": members[0].task, **tally(members)}
+        {
+            "suite": suite,
+            "task_id": task_id,
+            "task": members[0].task,
+            **tally(members),
+            "failed_trials": [row.trial for row in members if row.outcome == "failure"],
+        }
         for (suite, task_id), members in tasks.items()
     ]
 

@@ -8,7 +8,9 @@ on with a new process. Building an environment takes seconds, so a worker keeps 
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 import time
 import traceback
 from collections import Counter, deque
@@ -260,12 +262,21 @@ class _Stage:
 
 def _serve(connection: "Connection[Any, Any]", job: Job) -> None:
     """Body of a worker process; ends on None, or with its parent."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
     stage = _Stage(job)
     with contextlib.suppress(EOFError, OSError):
         connection.send(Ready())
         while (episode := connection.recv()) is not None:
             connection.send(_attempt(stage, episode, connection, job.root))
     stage.clear()
+
+
+def _follow_parent() -> None:
+    """End at once when the parent does, even within an episode that nobody waits for any more."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _attempt(stage: _Stage, episode: Episode, connection: "Connection[Any, Any]", root: Path) -> Row:

@@ -189,7 +189,7 @@ def test_kill_9_of_the_run_leaves_a_folder_to_resume(undisturbed: Path, tmp_path
     process = start_slow_run(tmp_path)
     wait_for_rows(tmp_path, 2)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=60)  # which returns when the workers, too, have let go of stderr
     wait_until(lambda: not alive(process.pid), "the workers have followed their parent")
     run(tmp_path, resume=True)
     assert without_timings(tmp_path) == without_timings(undisturbed)

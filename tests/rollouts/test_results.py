@@ -43,6 +43,7 @@ def test_summary_of_a_complete_run() -> None:
     assert suite["tasks"] == summary["overall"]["tasks"]
     (task,) = suite["tasks"]
     assert (task["task_id"], task["task"], task["success_rate"]) == (4, TASK.name, 0.9)
+    assert task["failed_trials"] == [9]
 
 
 @pytest.mark.parametrize(("present", "expected"), [(rows(3, 1, errors=1), 5), (rows(3, 1), 5)])
