@@ -9,6 +9,7 @@ Surprising: 0 * inf is NaN, so even a fusion that starts as the identity passes 
 not finite. The second stream must be normalised by whoever makes it.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -209,7 +210,8 @@ def two_layer_mlp(dim_in: int, dim_out: int) -> nn.Sequential:
 
 def sigmoid_gate(gate: nn.Linear, semantic: Tokens, generative: Tokens) -> Float[Tensor, "batch n channels"]:
     """Equation 7 in fp32, autocast or not: a bf16 sigmoid is stuck at 1 for logits above 6."""
-    with torch.autocast(semantic.device.type, enabled=False):
+    device = semantic.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         streams = torch.cat([semantic, generative], -1).float()
         return torch.sigmoid(linear(streams, gate.weight.float(), gate.bias.float()))
 

@@ -5,11 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_mllms import GENERATIVE
 
 from vega_policy.backbones.fused import FusedMLLM
 from vega_policy.fusion_config import FusionConfig
-
-GENERATIVE = 24
 
 
 def fuse(case, **settings) -> FusedMLLM:

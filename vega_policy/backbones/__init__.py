@@ -4,7 +4,7 @@
 transformers are imported when a backbone is built.
 """
 
-from vega_policy.backbones.config import BackboneConfig, LoraSettings
+from vega_policy.backbones.config import BackboneConfig, LoraSettings, tiny_smolvlm_config
 from vega_policy.backbones.factory import build_backbone
 
-__all__ = ["BackboneConfig", "LoraSettings", "build_backbone"]
+__all__ = ["BackboneConfig", "LoraSettings", "build_backbone", "tiny_smolvlm_config"]

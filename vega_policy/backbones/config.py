@@ -45,7 +45,7 @@ class BackboneConfig:
             model (about 100 thousand parameters). Only without `source`.
         words: Vocabulary of the word tokenizer; any other word is read as the unknown one. Only without
             `source`.
-        init_seed: Seed of random weights.
+        init_seed: Seed of every weight that is not loaded, the fusion's and the adapters' included.
         image_size_px: Side of the square image. None is the family's own; a vision tower that takes one size
             refuses another.
         dtype: Of the MLLM's weights. The fusion is always built in float32.
@@ -84,3 +84,17 @@ class BackboneConfig:
     def is_from_hub(self) -> bool:
         """Whether the weights can be fetched again by id, so that frozen ones need not be saved."""
         return self.source is not None and not Path(self.source).expanduser().is_dir()
+
+
+def tiny_smolvlm_config(words: list[str], **overrides: Any) -> BackboneConfig:
+    """SmolVLM's architecture at a size that two CPU cores run in milliseconds: 8x8 tokens of a 128 px image.
+
+    Args:
+        words: Vocabulary of the instructions, for example from `vega_policy.backbones.words.words_of`.
+        **overrides: Fields of `BackboneConfig` to change.
+    """
+    layers = {"num_hidden_layers": 4, "num_attention_heads": 4}
+    vision = {"hidden_size": 128, "intermediate_size": 512, "image_size": 128, "patch_size": 8, **layers}
+    text = {"hidden_size": 256, "intermediate_size": 768, "num_key_value_heads": 2, **layers}
+    architecture = {"vision_config": vision, "text_config": text, "scale_factor": 2}
+    return BackboneConfig("smolvlm", words=words, architecture=architecture, **overrides)

@@ -13,7 +13,7 @@ from vega_policy.backbones.config import BackboneConfig
 from vega_policy.backbones.families.base import Architecture, Family, Mean
 from vega_policy.backbones.known import KNOWN_ARCHITECTURES
 from vega_policy.backbones.words import word_tokenizer
-from vega_policy.simulators.loading import MissingWeightsError, seeded_init
+from vega_policy.simulators.loading import MissingWeightsError
 
 TRANSFORMERS = "5.5"
 ATTENTION = "sdpa"  # takes the boolean mask over action slots; eager silently misreads it
@@ -75,10 +75,9 @@ def _random(config: BackboneConfig, family: Family) -> Loaded:
         "pad_token_id": tokenizer.pad_token_id,
     }
     stock = AutoConfig.for_model(family.model_type, **merged(architecture, {"text_config": sizes}))
-    with seeded_init(config.init_seed):
-        mllm = AutoModelForImageTextToText.from_config(
-            stock, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
-        )
+    mllm = AutoModelForImageTextToText.from_config(
+        stock, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
+    )
     return Loaded(mllm.eval(), tokenizer, family.mean, family.std)
 
 
@@ -132,7 +131,7 @@ def _pixel_statistics(source: str, revision: str | None) -> tuple[Mean, Mean]:
 def _require_family(model_type: str, family: Family, config: BackboneConfig) -> None:
     if model_type != family.model_type:
         raise ValueError(
-            f"expected a {family.model_type} checkpoint (backbone.family), got {model_type} in "
+            f"expected a checkpoint of {family.model_type} (backbone.family), got {model_type} from "
             f"{config.source!r}: set backbone.family={model_type} if it is a supported family"
         )
 

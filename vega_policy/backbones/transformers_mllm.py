@@ -26,6 +26,7 @@ from vega_policy.backbones.loading import ATTENTION, Loaded, load_mllm
 from vega_policy.backbones.training import linears_inside, make_trainable
 from vega_policy.backbones.words import REQUEST
 from vega_policy.fusion_config import FusionConfig
+from vega_policy.simulators.loading import seeded_init
 
 
 class TransformersBackbone(Backbone):
@@ -162,9 +163,10 @@ def build(
     config: BackboneConfig, fusion: FusionConfig, generative_dim: int, *, load_weights: bool
 ) -> TransformersBackbone:
     """See `vega_policy.backbones.build_backbone`."""
-    loaded = load_mllm(config, family_named(config.family), load_weights=load_weights)
-    backbone = TransformersBackbone(loaded, fusion, generative_dim, config.image_size_px)
-    make_trainable(backbone.fused, config)
+    with seeded_init(config.init_seed):
+        loaded = load_mllm(config, family_named(config.family), load_weights=load_weights)
+        backbone = TransformersBackbone(loaded, fusion, generative_dim, config.image_size_px)
+        make_trainable(backbone.fused, config)
     return backbone
 
 
