@@ -53,7 +53,7 @@ class RawEnv(BDDLBaseDomain):
         Returns:
             LIBERO's observation.
         """
-        with assets_lent(self.assets), quiet(), _numpy_seeded(seed):
+        with assets_lent(self.assets), quiet(), numpy_seeded(seed):
             self._forget_resets()
             self._reset_until_placed()
         self.sim.set_state_from_flattened(init_state)
@@ -162,7 +162,7 @@ def build_raw_env(task: LiberoTask, assets: Assets, images: bool = True) -> Any:
     problem = _problem_class(task)
     from robosuite import load_controller_config
 
-    with assets_lent(assets), quiet(), _numpy_seeded(0):
+    with assets_lent(assets), quiet(), numpy_seeded(0):
         return problem(
             assets,
             images,
@@ -187,7 +187,7 @@ def _problem_class(task: LiberoTask) -> Any:
 
 
 @contextlib.contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
+def numpy_seeded(seed: int) -> Iterator[None]:
     """Seed NumPy's global generator, LIBERO's only source of randomness, for the time of the block."""
     with BUILD_LOCK:
         before = np.random.get_state()
