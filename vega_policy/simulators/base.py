@@ -173,7 +173,7 @@ class Simulator(nn.Module):
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """A region in which a trainer's autocast does not reach: a simulator has its own precision."""
-    known = torch.amp.is_autocast_available(device.type)  # the meta device has none
+    known = torch.amp.autocast_mode.is_autocast_available(device.type)  # the meta device has none
     return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 

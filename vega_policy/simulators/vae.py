@@ -3,7 +3,7 @@
 Also the encoder that the image diffusion networks share.
 """
 
-from diffusers import AutoencoderKL, AutoencoderKLWan
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ class FrameEncoder(nn.Module):
         scaling_factor: What the diffusion network expects the mean latent to be multiplied by.
     """
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: AutoencoderKL | AutoencoderKLTemporalDecoder) -> None:
         super().__init__()
         self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
         self.channels: int = vae.config.latent_channels
