@@ -16,6 +16,7 @@ from gymnasium.utils.env_checker import check_env
 from vega_policy.envs.libero import installation
 from vega_policy.envs.libero.env import LiberoEnv
 from vega_policy.envs.libero.protocols import PROTOCOLS
+from vega_policy.envs.libero.rendering import Cameras
 from vega_policy.envs.libero.tasks import SUITES, find_task, load_init_states, suite_tasks
 
 TASK = {"suite": "libero_object", "task_id": 2}
@@ -83,6 +84,27 @@ def test_an_episode_is_truncated_inside_a_chunk_at_the_step_limit(env: LiberoEnv
     assert not info["is_success"]
     with pytest.raises(ResetNeeded, match="reset"):
         env.step(STAND_STILL)
+
+
+@pytest.mark.sim
+def test_a_chunk_draws_each_camera_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is over nine tenths of a control step, so this is what makes chunks fast."""
+    drawn: list[str] = []
+
+    def draw(self: Cameras, camera: str, size_px: int) -> np.ndarray:
+        drawn.append(camera)
+        return np.zeros((size_px, size_px, 3), np.uint8)
+
+    monkeypatch.setattr(Cameras, "draw", draw)
+    env = LiberoEnv(**TASK)
+    env.reset(seed=0)
+    env.step(np.tile(STAND_STILL, (8, 1)))
+    assert drawn == ["agentview", "robot0_eye_in_hand"] * 2
+    env.record_frames = True
+    drawn.clear()
+    *_, info = env.step(np.tile(STAND_STILL, (3, 1)))
+    assert len(info["frames"]) == drawn.count("agentview") - 1 == 3
+    env.close()
 
 
 @pytest.mark.sim
