@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
 from torch.nn.functional import linear
 
 from vega_policy.fusion_config import FusionConfig
@@ -211,7 +212,7 @@ def two_layer_mlp(dim_in: int, dim_out: int) -> nn.Sequential:
 def sigmoid_gate(gate: nn.Linear, semantic: Tokens, generative: Tokens) -> Float[Tensor, "batch n channels"]:
     """Equation 7 in fp32, autocast or not: a bf16 sigmoid is stuck at 1 for logits above 6."""
     device = semantic.device.type
-    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+    with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
         streams = torch.cat([semantic, generative], -1).float()
         return torch.sigmoid(linear(streams, gate.weight.float(), gate.bias.float()))
 

@@ -65,6 +65,13 @@ def test_shapes_and_gate(backbone):
 
 
 @torch.no_grad()
+def test_one_camera_of_one_sample_is_one_grid(backbone):
+    """LLaVA-OneVision cuts a lone image into several tiles unless told otherwise."""
+    arguments = observe(backbone, batch=1, cameras=1)
+    assert backbone.read(**arguments).gate.shape == (1, 1, backbone.grid[0] * backbone.grid[1])
+
+
+@torch.no_grad()
 def test_slots_see_each_other_and_the_prefix_never_sees_them(backbone):
     arguments = observe(backbone)
     few, many = backbone.read(**arguments), backbone.read(**arguments | {"slots": SLOTS + 1})

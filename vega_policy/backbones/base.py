@@ -34,7 +34,8 @@ class Reading:
         hidden: states of the slots, last layer, after the final norm.
         prefix: the same layer before the slots, for heads that cross-attend.
         prefix_mask: False at padding.
-        gate: of every visual token, 1 = semantic, 0 = generative; None without a second stream or a gate.
+        gate: of every visual token, detached; 1 = semantic, 0 = generative; None without a second stream or
+            a gate.
     """
 
     hidden: Float[Tensor, "batch slots dim"]

@@ -23,15 +23,17 @@ def build_backbone(
         config: Which MLLM and which of its weights learn.
         fusion: How the generative tokens join.
         generative_dim: Width of the simulator's tokens.
-        load_weights: False builds random weights of the right shapes even if `config.source` is given; a
-            local source's own configuration is then used, without its weights.
+        load_weights: False builds random weights even if `config.source` is given: of the shapes in
+            `known.py` for a published id listed there, else of those in the source's `config.json`.
 
     Raises:
         MissingWeightsError: The configured weights are not there; the message says where it looked.
         ImportError: The installed transformers is not the one this package was written for.
     """
     if config.family == "openvla":
-        from vega_policy.backbones.openvla import build
-    else:
-        from vega_policy.backbones.transformers_mllm import build
+        from vega_policy.backbones.openvla import build as build_openvla
+
+        return build_openvla(config, fusion, generative_dim, load_weights=load_weights)
+    from vega_policy.backbones.transformers_mllm import build
+
     return build(config, fusion, generative_dim, load_weights=load_weights)

@@ -7,6 +7,7 @@ one `image_newline` token at its end, which the fusion leaves alone.
 
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,7 +18,6 @@ from vega_policy.backbones.families.base import (
     Family,
     Seen,
     require_size,
-    square_grid,
 )
 
 
@@ -45,7 +45,8 @@ class LlavaOnevision(Family):
         """One token per SigLIP patch; the patch size need not divide the image (384 / 14 = 27)."""
         vision = config.vision_config
         require_size(image_size_px, vision.image_size, "LLaVA-OneVision")
-        return square_grid(image_size_px // vision.patch_size, 1, "LLaVA-OneVision")
+        side = image_size_px // vision.patch_size
+        return side, side
 
     def placeholders(self, grid: tuple[int, int]) -> int:
         """The grid and the newline token behind it."""
@@ -62,19 +63,13 @@ class LlavaOnevision(Family):
         output = model.get_image_features(
             pixels, image_sizes=[(height, width)] * count, batch_num_images=several
         )
-        return Seen(_stack(output.pooler_output))
+        return Seen(torch.stack(output.pooler_output))
 
     def vocabulary_ids(self, tokenizer: Any) -> Architecture:
         """The image and the video placeholder."""
         return super().vocabulary_ids(tokenizer) | {
             "video_token_id": tokenizer.convert_tokens_to_ids("<video>")
         }
-
-
-def _stack(images: list[Tensor]) -> Tensor:
-    import torch
-
-    return torch.stack(images)
 
 
 FAMILIES = {"llava_onevision": LlavaOnevision()}
