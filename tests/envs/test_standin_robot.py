@@ -2,11 +2,14 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from vega_policy.envs.libero.assets import STANDIN_FOLDER, Assets
+from vega_policy.envs.libero.raw import build_raw_env
 from vega_policy.envs.libero.standins.robot import lowpoly_xml
+from vega_policy.envs.libero.tasks import find_task, load_init_states
 
 STEPS = 200
 
@@ -67,6 +70,23 @@ def test_everything_but_visual_geoms_stays(models: dict[str, Any]) -> None:
 def test_robosuite_finds_every_visual_geom_by_name(models: dict[str, Any]) -> None:
     missing = set(models["official"].sim.model.geom_names) - set(models["lowpoly"].sim.model.geom_names)
     assert not missing
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+@pytest.mark.parametrize(("suite", "task_id"), [("libero_spatial", 0), ("libero_10", 3), ("libero_10", 5)])
+def test_states_of_libero_scenes_are_byte_equal_too(suite: str, task_id: int) -> None:
+    task = find_task(suite, task_id)
+    kinds: tuple[Literal["official", "standin"], ...] = (
+        "official",
+        "standin",
+    )  # official: the robot as it is
+    envs = [build_raw_env(task, Assets(STANDIN_FOLDER, kind), images=False) for kind in kinds]
+    for env in envs:
+        env.restart(0, load_init_states(task)[0])
+    plain, lowpoly = (roll_out(env) for env in envs)
+    assert drawn_faces(envs[0].sim.model) > 50 * drawn_faces(envs[1].sim.model)
+    assert plain.tobytes() == lowpoly.tobytes()
 
 
 def drawn_faces(model: Any) -> int:

@@ -25,6 +25,7 @@ BLACK = "0.13 0.13 0.14 1"
 
 HIDDEN: Geom = {"type": "sphere", "size": "0.001", "group": "5"}
 VISUAL: Geom = {"contype": "0", "conaffinity": "0", "group": "1"}
+# LIBERO's lights cast no shadows, so a shadow map is only memory; multisampling would double a picture's cost.
 QUALITY = {"shadowsize": "0", "offsamples": "0", "numslices": "20", "numstacks": "8", "numquads": "1"}
 
 
@@ -43,12 +44,13 @@ def _box(center: str, half_size: str, rgba: str) -> Geom:
     return {"type": "box", "pos": center, "size": half_size, "rgba": rgba}
 
 
-# Shapes per body, in the body's own frame; positions are read off the meshes they stand for.
+# Shapes per body, in the body's own frame, where robosuite's meshes have them. robosuite gives link7 no collision
+# geom, yet brings its mesh.
 PARTS: dict[str, tuple[Geom, ...]] = {
     "link0": (_shell("link0", WHITE), _box("-0.145 0 0.06", "0.012 0.03 0.025", BLACK)),
     "link1": (
         _rod(0.055, "0 0 -0.192", "0 0 0", WHITE),
-        _rod(0.055, "0 -0.129 0", "0 0.0 0", WHITE),
+        _rod(0.055, "0 -0.129 0", "0 0 0", WHITE),
         {"type": "sphere", "size": "0.055", "rgba": WHITE},
     ),
     "link2": (_shell("link2", WHITE),),
@@ -116,6 +118,7 @@ def _robot_bodies(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Eleme
 
 
 def _redraw(body: ElementTree.Element, prefix: str, parts: tuple[Geom, ...]) -> None:
+    """Gives the visual meshes of a body the shapes of its parts; hides meshes left over, adds geoms missing."""
     seen = [geom for geom in body.findall("geom") if geom.get("group") == "1" and geom.get("type") == "mesh"]
     after = list(body).index(seen[-1]) + 1
     for geom, part in zip_longest(seen, parts):
@@ -131,6 +134,7 @@ def _redraw(body: ElementTree.Element, prefix: str, parts: tuple[Geom, ...]) -> 
 
 
 def _drop_unused_assets(root: ElementTree.Element) -> None:
+    """Leaves out what only the replaced geoms needed; reading it takes longer than all the rest."""
     assets = root.find("asset")
     assert assets is not None
     for kind in ("mesh", "material"):
