@@ -27,6 +27,7 @@ from vega_policy.envs.libero.tasks import find_task, load_init_states
 
 CAMERAS = {"image": "agentview", "image2": "robot0_eye_in_hand"}
 CONTROL_MODES = ("relative", "absolute")
+PLACEMENTS = ("init_state", "random")
 ACTION_DIM = 7
 STAND_STILL = np.array([0.0] * 6 + [-1.0])
 """LIBERO's settle action: no motion, gripper open."""
@@ -40,7 +41,8 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
     Actions are (7,) or chunks (T, 7) at 20 Hz: x, y, z, three rotations, gripper (-1 opens, 1 closes). With
     control mode "relative" they are in [-1, 1] in units of LIBERO's OSC limits (0.05 m and 0.5 rad a step;
     beyond them the controller clips); with "absolute" they are the end effector's target in the world frame,
-    in m and as a rotation vector in rad. A chunk stops at success and at the protocol's step limit.
+    in m and as a rotation vector in rad. A chunk stops where the episode ends: at success (or the asked-for
+    number of steps after it) and at the protocol's step limit.
 
     Observations are LeRobot's: `pixels` (`image` from the agent view, `image2` from the wrist; absent without
     images), `robot_state` (end effector `pos` in m in the world frame, `quat` as xyzw, `mat`; gripper and
@@ -63,6 +65,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
         image_size_px: int = 256,
         control_mode: str = "relative",
         images: bool = True,
+        steps_after_success: int = 0,
         strict: bool = False,
         render_mode: str | None = None,
     ) -> None:
@@ -76,6 +79,8 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
             image_size_px: Height and width of both pictures.
             control_mode: "relative" or "absolute".
             images: Whether observations have pictures; without them no GL is needed.
+            steps_after_success: Control steps that an episode goes on after the first success, which LIBERO
+                often sees while the object is still held. The step limit then no longer counts.
             strict: Refuse a mujoco version that changes results, instead of warning in `provenance`.
             render_mode: None or "rgb_array".
 
@@ -96,14 +101,15 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
         self.image_size_px = image_size_px
         self.control_mode = control_mode
         self.images = images
+        self.steps_after_success = steps_after_success
         self.render_mode = render_mode
         self.record_frames = False
         self.observation_space = _observation_space(image_size_px if images else None)
         self.action_space = _action_space(control_mode)
         self._raw: Any = None
-        self._steps = 0
-        self._running = False
-        self._trial = 0
+        self._steps = self._last_step = 0
+        self._running = self._solved = False
+        self._trial: int | None = None
         self._raw_observation: Mapping[str, Any] = {}
         self._pixels: dict[str, Image] | None = None
 
@@ -136,23 +142,27 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
 
         Args:
             seed: In [0, 2**32): where fixtures stand. None draws one from the environment's own generator.
-            options: `trial` is the position of the init state, 0 when absent.
+            options: `trial` is the position of the init state, 0 when absent. With `placement` "random"
+                instead of "init_state", the task's own rules place everything anew from the seed, and
+                `trial` must be absent.
 
         Raises:
-            ValueError: For an unknown option, or a trial or seed out of range.
+            ValueError: For an unknown option or placement, or a trial or seed out of range.
         """
         super().reset(seed=seed)
         self._trial = self._checked_trial(options or {})
         drawn = int(self.np_random.integers(2**32)) if seed is None else seed
         if not 0 <= drawn < 2**32:
             raise ValueError(f"seed {seed} is outside [0, 2**32)")
-        self._raw_observation = self.raw.restart(drawn, self.init_states[self._trial])
+        init_state = None if self._trial is None else self.init_states[self._trial]
+        self._raw_observation = self.raw.restart(drawn, init_state)
         for _ in range(self.protocol.settle_steps):
             self._raw_observation, *_ = self._raw.step(STAND_STILL)
         for robot in self._raw.robots:
             robot.controller.use_delta = self.control_mode == "relative"
-        self._steps, self._running = 0, True
-        return self._observation(), {**self._info(success=False, executed=0), "seed": drawn}
+        self._steps, self._last_step = 0, self.max_steps
+        self._running, self._solved = True, False
+        return self._observation(), {**self._info(executed=0), "seed": drawn}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Perform one action or a chunk of them.
@@ -161,9 +171,10 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
             action: Shape (7,) or (T, 7), finite; see the class for units.
 
         Returns:
-            The observation after the last performed action; LIBERO's reward (1 on success, else 0); whether
-            the task is solved; whether the step limit is reached unsolved; and info: `is_success`, `executed`
-            (control steps performed), `steps` (those of the episode), `task`, `trial` and `init_state_id`.
+            The observation after the last performed action; LIBERO's reward (1 while the goal holds, else
+            0); whether the episode ended in success; whether the step limit is reached unsolved; and info:
+            `is_success` (the goal held at some step), `executed` (control steps performed), `steps` (those
+            of the episode), `task`, `trial` and `init_state_id` (both None after a random placement).
 
         Raises:
             ValueError: For an action of another shape, or one that is not finite.
@@ -173,21 +184,20 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
         if not self._running:
             raise ResetNeeded("the episode has not begun or is over: call reset() before step()")
         frames: list[Image] = []
-        reward, success, executed = 0.0, False, 0
-        for row in chunk[: self.max_steps - self._steps]:
+        reward, executed = 0.0, 0
+        for row in chunk:
             self._raw_observation, reward, success, _ = self._raw.step(row)
             executed += 1
+            self._count_step(bool(success))
             if self.record_frames:
                 frames.append(self._draw("image")[::-1, ::-1])
-            if success:
+            if not self._running:
                 break
-        self._steps += executed
-        truncated = not success and self._steps >= self.max_steps
-        self._running = not (success or truncated)
-        info = self._info(bool(success), executed)
+        info = self._info(executed)
         if self.record_frames:
             info["frames"] = frames
-        return self._observation(), float(reward), bool(success), truncated, info
+        ended = not self._running
+        return self._observation(), float(reward), ended and self._solved, ended and not self._solved, info
 
     def render(self) -> Image:
         """The agent view of the last observation, upright.
@@ -229,20 +239,34 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
             "warnings": list(self.warnings),
         }
 
-    def _checked_trial(self, options: Mapping[str, Any]) -> int:
-        """The trial that reset's options name."""
+    def _checked_trial(self, options: Mapping[str, Any]) -> int | None:
+        """The trial that reset's options name; None for a random placement."""
         for name in options:
-            if name != "trial":
-                raise unknown_name("reset option", name, ["trial"])
+            if name not in ("trial", "placement"):
+                raise unknown_name("reset option", name, ["trial", "placement"])
+        placement = options.get("placement", "init_state")
+        if placement not in PLACEMENTS:
+            raise unknown_name("placement", placement, PLACEMENTS)
+        if placement == "random":
+            if "trial" in options:
+                raise ValueError("a random placement loads no init state: leave out the option trial")
+            return None
         trial = int(options.get("trial", 0))
         if not 0 <= trial < len(self.init_states):
             last = len(self.init_states) - 1
             raise ValueError(f"trial {trial} is out of range: {self.task.name} has init states 0..{last}")
         return trial
 
-    def _info(self, success: bool, executed: int) -> dict[str, Any]:
+    def _count_step(self, success: bool) -> None:
+        """Find out whether the episode ends with the step just performed."""
+        self._steps += 1
+        if success and not self._solved:
+            self._solved, self._last_step = True, self._steps + self.steps_after_success
+        self._running = self._steps < self._last_step
+
+    def _info(self, executed: int) -> dict[str, Any]:
         return {
-            "is_success": success,
+            "is_success": self._solved,
             "executed": executed,
             "steps": self._steps,
             "task": self.task.name,

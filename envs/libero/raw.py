@@ -40,15 +40,16 @@ class RawEnv(BDDLBaseDomain):
         super().__init__(*args, **kwargs)
         self._fresh_lengths = {name: len(getattr(self, name)) for name in GROWING_LISTS}
 
-    def restart(self, seed: int, init_state: NDArray[np.float64]) -> Mapping[str, Any]:
-        """Rebuild the scene with a seed and put everything that moves into an init state.
+    def restart(self, seed: int, init_state: NDArray[np.float64] | None) -> Mapping[str, Any]:
+        """Rebuild the scene with a seed and put everything that moves into an init state, if there is one.
 
         LIBERO re-places its fixtures (cabinet, stove, rack) with NumPy's global generator at every reset, and
         an init state does not restore them. So that generator is seeded before every reset, and put back.
 
         Args:
             seed: In [0, 2**32).
-            init_state: Shape (1 + nq + nv,), as `tasks.load_init_states` returns them.
+            init_state: Shape (1 + nq + nv,), as `tasks.load_init_states` returns them; None leaves everything
+                where LIBERO's placement rules put it.
 
         Returns:
             LIBERO's observation.
@@ -56,7 +57,8 @@ class RawEnv(BDDLBaseDomain):
         with assets_lent(self.assets), quiet(), numpy_seeded(seed):
             self._forget_resets()
             self._reset_until_placed()
-        self.sim.set_state_from_flattened(init_state)
+        if init_state is not None:
+            self.sim.set_state_from_flattened(init_state)
         self.sim.forward()
         self._check_success()
         self._post_process()
