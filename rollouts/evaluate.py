@@ -11,7 +11,8 @@ from vega_policy.rollouts.folder import ResultsFolder
 from vega_policy.rollouts.recorders import video_name
 from vega_policy.rollouts.report.render import render_report
 from vega_policy.rollouts.results import Summary, measure_throughput, summarise
-from vega_policy.rollouts.workers import EnvFactory, Job, PolicyFactory, play
+from vega_policy.rollouts.stage import EnvFactory, Job, PolicyFactory
+from vega_policy.rollouts.workers import play
 
 
 def plan(tasks: Iterable[Task], trials: range, base_seed: int, num_videos: int) -> list[Episode]:
@@ -78,14 +79,20 @@ def evaluate(
     finally:
         elapsed_s = time.monotonic() - started_s
         throughput = measure_throughput(played, elapsed_s, num_workers) if played else None
-        summary = summarise(
-            folder.rows.values(),
-            episodes,
-            throughput or folder.last_throughput(),
-            {**provenance, **folder.environment},
-        )
-        folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
-        folder.write("report.html", render_report(summary, folder.rows.values()))
+        summary = _conclude(folder, episodes, throughput or folder.last_throughput(), provenance)
+    return summary
+
+
+def _conclude(
+    folder: ResultsFolder,
+    episodes: Sequence[Episode],
+    throughput: Mapping[str, Any] | None,
+    provenance: Mapping[str, Any],
+) -> Summary:
+    rows = folder.rows.values()
+    summary = summarise(rows, episodes, throughput, {**provenance, **folder.environment})
+    folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
+    folder.write("report.html", render_report(summary, rows))
     return summary
 
 

@@ -8,71 +8,20 @@ on with a new process. Building an environment takes seconds, so a worker keeps 
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any, Protocol
+from multiprocessing.connection import wait
+from typing import Any
 
-import gymnasium
-from vega_policy.rollouts.episode import Episode, EpisodeKey, Policy, Row, Task, error_row, run_episode
-from vega_policy.rollouts.recorders import recorder_for
+from vega_policy.rollouts.episode import Episode, EpisodeKey, Row, Task, error_row
+from vega_policy.rollouts.stage import Built, Job, Message, serve
 
 ATTEMPTS = 2  # an episode is played again once
 STARTUP_S = 300.0  # for a new process to import what it needs, on a busy machine with cold disks
 FAREWELL_S = 5.0  # for an idle worker to close its environment
-
-
-class EnvFactory(Protocol):
-    """Picklable; builds the environment of a task, whose unwrapped form has `provenance()`."""
-
-    def __call__(self, task: Task, images: bool) -> gymnasium.Env[Any, Any]:
-        """Build the environment; without `images` nobody will look at one."""
-        ...
-
-
-class PolicyFactory(Protocol):
-    """Picklable; lives as long as its worker, so it may keep a loaded model between environments."""
-
-    @property
-    def needs_images(self) -> bool:
-        """Whether the policy looks at images; if not, they are made for films only."""
-        ...
-
-    def __call__(self, env: gymnasium.Env[Any, Any]) -> Policy:
-        """Build the policy that acts in `env`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs besides its episodes; `root` is the results folder, for films."""
-
-    make_env: EnvFactory
-    make_policy: PolicyFactory
-    root: Path
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A worker's first message: its process is up."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """A worker's message that the environment stands, with what the environment says of its origin."""
-
-    provenance: Mapping[str, Any]
-
-
-Message = Ready | Built | Row
 
 
 class Schedule:
@@ -153,7 +102,7 @@ class _Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self._job), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, self._job), daemon=True)
         with _interrupts_blocked():
             self.process.start()
         theirs.close()
@@ -234,58 +183,3 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _Stage:
-    """The environment and policy a worker keeps between episodes of one task."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._scene: tuple[Task, bool] | None = None
-        self._env: gymnasium.Env[Any, Any] | None = None
-
-    def build(self, episode: Episode) -> tuple[gymnasium.Env[Any, Any], Policy]:
-        scene = episode.task, self._job.make_policy.needs_images or episode.video is not None
-        if self._env is None or self._scene != scene:
-            self.clear()
-            self._env, self._scene = self._job.make_env(*scene), scene
-            self._policy = self._job.make_policy(self._env)
-        return self._env, self._policy
-
-    def clear(self) -> None:
-        """Drop the environment, which may be broken and then fails to close as well."""
-        if self._env is not None:
-            with contextlib.suppress(Exception):
-                self._env.close()
-        self._env = None
-
-
-def _serve(connection: "Connection[Any, Any]", job: Job) -> None:
-    """Body of a worker process; ends on None, or with its parent."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    stage = _Stage(job)
-    with contextlib.suppress(EOFError, OSError):
-        connection.send(Ready())
-        while (episode := connection.recv()) is not None:
-            connection.send(_attempt(stage, episode, connection, job.root))
-    stage.clear()
-
-
-def _follow_parent() -> None:
-    """End at once when the parent does, even within an episode that nobody waits for any more."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _attempt(stage: _Stage, episode: Episode, connection: "Connection[Any, Any]", root: Path) -> Row:
-    started_s = time.monotonic()
-    try:
-        env, policy = stage.build(episode)
-        connection.send(Built(env.unwrapped.provenance()))  # type: ignore[attr-defined]
-        with recorder_for(episode, root) or contextlib.nullcontext() as film:
-            return run_episode(env, policy, episode, film)
-    except Exception:
-        stage.clear()
-        return error_row(episode, traceback.format_exc(), wall_s=time.monotonic() - started_s)

@@ -26,7 +26,7 @@ from vega_policy.cli.provenance import (
 if TYPE_CHECKING:
     from vega_policy.rollouts.episode import Episode
     from vega_policy.rollouts.folder import ResultsFolder
-    from vega_policy.rollouts.workers import PolicyFactory
+    from vega_policy.rollouts.stage import PolicyFactory
 
 FREE_TO_CHANGE = ("output_dir", "resume", "num_workers", "episode_time_limit_s")
 """Options a resumed run may change: no row depends on them."""

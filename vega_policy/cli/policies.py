@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vega_policy.configuration_vega import VegaConfig
     from vega_policy.rollouts.episode import Policy
-    from vega_policy.rollouts.workers import PolicyFactory
+    from vega_policy.rollouts.stage import PolicyFactory
 
 POLICY_TYPES = ("expert", "hold", "random")
 
