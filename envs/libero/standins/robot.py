@@ -25,7 +25,7 @@ BLACK = "0.13 0.13 0.14 1"
 
 HIDDEN: Geom = {"type": "sphere", "size": "0.001", "group": "5"}
 VISUAL: Geom = {"contype": "0", "conaffinity": "0", "group": "1"}
-# LIBERO's lights cast no shadows, so a shadow map is only memory; multisampling would double a picture's cost.
+# No light casts shadows, so a shadow map would be idle memory; multisampling would double a picture's cost.
 QUALITY = {"shadowsize": "0", "offsamples": "0", "numslices": "20", "numstacks": "8", "numquads": "1"}
 
 
@@ -34,9 +34,9 @@ def _shell(mesh: str, rgba: str, quat: str = "1 0 0 0") -> Geom:
     return {"type": "mesh", "mesh": mesh, "rgba": rgba, "quat": quat}
 
 
-def _rod(radius_m: float, start: str, end: str, rgba: str, shape: str = "cylinder") -> Geom:
-    """A cylinder or capsule between two points of the body frame (m)."""
-    return {"type": shape, "size": f"{radius_m}", "fromto": f"{start} {end}", "rgba": rgba}
+def _rod(radius_m: float, start: str, end: str, rgba: str) -> Geom:
+    """A cylinder between two points of the body frame (m)."""
+    return {"type": "cylinder", "size": f"{radius_m}", "fromto": f"{start} {end}", "rgba": rgba}
 
 
 def _box(center: str, half_size: str, rgba: str) -> Geom:
@@ -44,8 +44,8 @@ def _box(center: str, half_size: str, rgba: str) -> Geom:
     return {"type": "box", "pos": center, "size": half_size, "rgba": rgba}
 
 
-# Shapes per body, in the body's own frame, where robosuite's meshes have them. robosuite gives link7 no collision
-# geom, yet brings its mesh.
+# Shapes per body, in the body's own frame, where robosuite's meshes have them. Its link7 has a coarse mesh but
+# no geom that collides.
 PARTS: dict[str, tuple[Geom, ...]] = {
     "link0": (_shell("link0", WHITE), _box("-0.145 0 0.06", "0.012 0.03 0.025", BLACK)),
     "link1": (
@@ -118,7 +118,7 @@ def _robot_bodies(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Eleme
 
 
 def _redraw(body: ElementTree.Element, prefix: str, parts: tuple[Geom, ...]) -> None:
-    """Gives the visual meshes of a body the shapes of its parts; hides meshes left over, adds geoms missing."""
+    """Turns the visual meshes of a body into its parts, hides those left over, adds geoms that are short."""
     seen = [geom for geom in body.findall("geom") if geom.get("group") == "1" and geom.get("type") == "mesh"]
     after = list(body).index(seen[-1]) + 1
     for geom, part in zip_longest(seen, parts):
