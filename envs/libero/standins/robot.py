@@ -44,7 +44,7 @@ def _box(center: str, half_size: str, rgba: str) -> Geom:
     return {"type": "box", "pos": center, "size": half_size, "rgba": rgba}
 
 
-# Shapes per body, in the body's own frame, where robosuite's meshes have them. Its link7 has a coarse mesh but
+# Shapes per body, in the body's own frame, where robosuite's meshes have them. Link7 has a coarse mesh but
 # no geom that collides.
 PARTS: dict[str, tuple[Geom, ...]] = {
     "link0": (_shell("link0", WHITE), _box("-0.145 0 0.06", "0.012 0.03 0.025", BLACK)),
