@@ -1,7 +1,8 @@
 """`vega-bench WHAT`: speed on this machine, as JSON and as a Markdown table.
 
 `vega-bench env` times control steps in a loop over plain LIBERO and in chunks, and pictures with official and
-with stand-in assets, in one run: figures of different runs or machines cannot be compared.
+with stand-in assets, in one run: figures of different runs or machines cannot be compared. The other
+benchmark is in bench_policy.py.
 """
 
 import json
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vega_policy.cli.bench_policy import bench_policy
 from vega_policy.cli.parsing import parse
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ def describe_machine() -> str:
     return f"{model}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
 
 
-BENCHMARKS: Mapping[str, Callable[[Sequence[str]], None]] = {"env": bench_env}
+BENCHMARKS: Mapping[str, Callable[[Sequence[str]], None]] = {"env": bench_env, "policy": bench_policy}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
