@@ -83,8 +83,8 @@ def policy_table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     config = report["config"]
     lines = [
-        f"{report['machine']}; torch {report['torch']} on {config['device']}, {config['num_threads']} threads;"
-        f" one decision from two cameras; latency is the median of {config['rounds']}.",
+        f"{report['machine']}; torch {report['torch']}, {config['device']}, {config['num_threads']} threads; "
+        f"one decision from two cameras; latency is the median of {config['rounds']}.",
         "",
         "| policy | part | parameters (M) | learning (M) | GFLOP | latency (ms) |",
         "|---|---|---:|---:|---:|---:|",
