@@ -46,7 +46,7 @@ class Recording:
 
 
 class EpisodeWriter:
-    """Writes one recording; as a context manager it discards what was not finished.
+    """Writes one recording.
 
     Args:
         path: The recording's folder, which must not exist.

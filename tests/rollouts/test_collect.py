@@ -1,0 +1,171 @@
+"""Collections of a tiny world in real worker processes: what is recorded, what is replaced, what resumes."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from recorded_world import (
+    NEAR,
+    REACH,
+    STEP_LIMIT,
+    STEPS_AFTER_SUCCESS,
+    LineEnv,
+    MakeLazy,
+    RecordedWorld,
+    paths,
+    record,
+    right_action,
+)
+from vega_policy.rollouts.demonstrator import Demonstrator, Disturbance
+from vega_policy.rollouts.recording import EpisodeWriter, read_recording
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
+    """Four demonstrations of the undisturbed expert."""
+    folder = tmp_path_factory.mktemp("plain")
+    return folder, record(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All bytes that were recorded."""
+    files = sorted((folder / "line").rglob("*.*"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()}
+
+
+def test_every_step_has_its_observation_and_the_experts_action(plain) -> None:
+    folder, rows = plain
+    for path in paths(folder, rows):
+        recording = read_recording(path)
+        positions, actions = recording.columns["position"], recording.columns["action"]
+        assert len(positions) == len(actions) == recording.facts["steps"]
+        assert np.array_equal(actions, [right_action(position) for position in positions])
+        assert np.allclose(positions[1:], positions[:-1] + REACH * actions[:-1, :2], atol=1e-6)
+
+
+def test_a_recording_goes_on_after_success(plain) -> None:
+    folder, rows = plain
+    for path in paths(folder, rows):
+        recording = read_recording(path)
+        solved_at = recording.facts["first_success_step"]
+        assert recording.facts["steps"] == solved_at + STEPS_AFTER_SUCCESS
+        assert recording.facts["goal_holds_at_end"]
+        near = np.abs(recording.columns["position"]).max(axis=1) < NEAR
+        assert near[solved_at:].all()
+        assert not near[:solved_at].any()
+
+
+def test_films_show_the_steps_and_histograms_count_them(plain) -> None:
+    folder, rows = plain
+    recording = read_recording(paths(folder, rows)[0])
+    with av.open(str(recording.films["film"])) as film:
+        shown = [frame.to_ndarray(format="rgb24").mean() for frame in film.decode(video=0)]
+    steps = np.arange(recording.facts["steps"])
+    assert np.allclose(shown, 8 * steps, atol=3)
+    counts = recording.histograms["film"]
+    assert np.array_equal(np.nonzero(counts[0])[0], 8 * steps)
+    assert counts.sum() == 3 * 32 * 32 * len(steps)
+
+
+def test_failures_are_replaced_by_the_next_trials(plain) -> None:
+    folder, rows = plain
+    assert len(rows) == 4
+    assert all(row.seed % 3 for row in rows)
+    trials = [row.trial for row in rows]
+    assert trials == sorted(trials)
+    assert {path.name for path in (folder / "line").iterdir()} == {path.name for path in paths(folder, rows)}
+
+
+def test_recordings_depend_on_neither_workers_nor_interruptions(plain, tmp_path: Path) -> None:
+    folder, rows = plain
+    record(tmp_path, 2, num_workers=1)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "line").rglob("*.npz")}
+    resumed = record(tmp_path, 4, num_workers=1, resume=True)
+    assert [row.trial for row in resumed] == [row.trial for row in rows]
+    assert contents(tmp_path) == contents(folder)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_worker_that_dies_leaves_no_torn_recording(plain, tmp_path: Path) -> None:
+    folder, rows = plain
+    assert [row.trial for row in record(tmp_path, mark=tmp_path / "mark")] == [row.trial for row in rows]
+    assert contents(tmp_path) == contents(folder)
+
+
+def test_a_task_is_given_up_after_so_many_trials(tmp_path: Path) -> None:
+    rows = record(tmp_path, 10, max_trials=10, num_workers=1)
+    assert 0 < len(rows) < 10
+
+
+def test_failures_are_kept_when_asked_for(tmp_path: Path) -> None:
+    rows = record(tmp_path, 6, keep_failures=True, num_workers=1)
+    assert [row.trial for row in rows] == list(range(6))
+    for row, path in zip(rows, paths(tmp_path, rows), strict=True):
+        facts = read_recording(path).facts
+        assert facts["success"] == (row.outcome == "success") == bool(row.seed % 3)
+        assert facts["success"] or facts["steps"] == STEP_LIMIT
+
+
+def test_noise_is_executed_but_not_recorded(plain, tmp_path: Path) -> None:
+    rows = record(tmp_path, 2, disturbance=Disturbance(action_noise=0.4), num_workers=1)
+    for path in paths(tmp_path, rows):
+        columns = read_recording(path).columns
+        positions, actions = columns["position"], columns["action"]
+        assert np.array_equal(actions, [right_action(position) for position in positions])
+        error = positions[1:] - positions[:-1] - REACH * actions[:-1, :2]
+        assert np.abs(error).max() > 0.01
+    first = read_recording(paths(tmp_path, rows)[0]).columns["position"][0]
+    assert np.array_equal(first, read_recording(paths(*plain)[0]).columns["position"][0])
+
+
+def test_the_start_motion_is_made_but_not_recorded(plain, tmp_path: Path) -> None:
+    rows = record(tmp_path, 2, start_steps=6, num_workers=1)
+    starts = [read_recording(path).columns["position"][0] for path in paths(tmp_path, rows)]
+    unmoved = [read_recording(path).columns["position"][0] for path in paths(*plain)[:2]]
+    assert all(np.abs(start - other).max() > 1e-3 for start, other in zip(starts, unmoved, strict=True))
+
+
+def test_a_learner_is_labelled_where_it_goes(tmp_path: Path) -> None:
+    rows = record(
+        tmp_path, 2, learner=MakeLazy(), disturbance=Disturbance(beta=0.6), keep_failures=True, num_workers=1
+    )
+    columns = read_recording(paths(tmp_path, rows)[0]).columns
+    positions, actions = columns["position"], columns["action"]
+    assert np.array_equal(actions, [right_action(position) for position in positions])
+    moved = np.abs(positions[1:] - positions[:-1]).max(axis=1) > 1e-3
+    decisions = moved[: len(moved) // 3 * 3].reshape(-1, 3)[:3]
+    assert all(decision.all() or not decision.any() for decision in decisions)
+
+
+@pytest.mark.parametrize(("beta", "executed"), [(1.0, 1.0), (0.0, 0.0)])
+def test_beta_chooses_who_acts(beta: float, executed: float) -> None:
+    class Always:
+        def __init__(self, value: float) -> None:
+            self._value = value
+
+        def reset(self, seed: int) -> None: ...
+
+        def act(self, observation):
+            return np.full((2, 3), self._value)
+
+    demonstrator = Demonstrator(Always(1.0), Always(0.0), Disturbance(beta=beta))
+    demonstrator.reset(0)
+    pairs = [demonstrator.act({}) for _ in range(5)]
+    assert np.array_equal(pairs, np.broadcast_to([[[[executed] * 3, [1.0] * 3]]], (5, 1, 2, 3)))
+
+
+def test_an_unfinished_recording_does_not_exist(tmp_path: Path) -> None:
+    writer = EpisodeWriter(tmp_path / "trial00000", 20)
+    writer.add({"position": np.zeros(2)})
+    with pytest.raises(FileNotFoundError):
+        read_recording(tmp_path / "trial00000")
+    writer.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_step_before_reset_is_refused(tmp_path: Path) -> None:
+    env = RecordedWorld(tmp_path)(None, images=True)
+    assert isinstance(env.unwrapped, LineEnv)
+    with pytest.raises(Exception, match="call reset"):
+        env.step(np.zeros((1, 2, 3)))
