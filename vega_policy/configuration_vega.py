@@ -14,11 +14,12 @@ from lerobot.optim.schedulers import CosineDecayWithWarmupSchedulerConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
-from vega_policy.backbones.config import BackboneConfig
+from vega_policy.backbones.config import BackboneConfig, tiny_smolvlm_config
 from vega_policy.fusion_config import FusionConfig
 from vega_policy.heads.config import HeadConfig
 from vega_policy.names import nearest_name_error
 from vega_policy.simulators.config import SimulatorConfig, tiny_wan_config
+from vega_policy.vocabulary import LIBERO_WORDS
 
 MISSING_CAMERA_RULES = ("raise", "black")
 DTYPES = ("float32", "bfloat16")
@@ -55,8 +56,8 @@ class VegaConfig(PreTrainedConfig):
 
     simulator: SimulatorConfig = field(default_factory=tiny_wan_config)
     fusion: FusionConfig = field(default_factory=FusionConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
+    backbone: BackboneConfig = field(default_factory=lambda: tiny_smolvlm_config(list(LIBERO_WORDS)))
+    head: HeadConfig = field(default_factory=lambda: HeadConfig(slots="per_step", width=256))
     rtc_config: RTCConfig | None = None
 
     normalization_mapping: dict[str, NormalizationMode] = field(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from vega_policy.backbones.config import BackboneConfig
 from vega_policy.configuration_vega import VegaConfig, libero_features
 from vega_policy.heads.config import HeadConfig
 from vega_policy.modeling_vega import VegaPolicy
@@ -19,9 +20,9 @@ WORDS = sorted({word for task in TASKS for word in task.split()})
 def make_config(**changes: Any) -> VegaConfig:
     """The configuration of the test policy; keyword arguments replace its fields."""
     inputs, outputs = libero_features(IMAGE_PX)
-    config = VegaConfig(device="cpu", input_features=inputs, output_features=outputs, **changes)
-    config.backbone.words = WORDS
-    return config
+    backbone = BackboneConfig(words=WORDS)
+    changes = {"backbone": backbone} | changes
+    return VegaConfig(device="cpu", input_features=inputs, output_features=outputs, **changes)
 
 
 def small_parts() -> dict[str, Any]:
