@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
+
 from vega_policy.rollouts.episode import Episode, Row, Task, episode_seed
 from vega_policy.rollouts.folder import ResultsFolder
 from vega_policy.rollouts.recorders import video_name

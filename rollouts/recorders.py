@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vega_policy.rollouts.episode import Episode, Task
 
 FRAMES_PER_S = 20  # LIBERO's control rate in Hz: the film plays in real time

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium
+
 from vega_policy.rollouts.episode import Episode, Policy, Row, Task, error_row, run_episode
 from vega_policy.rollouts.recorders import recorder_for
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
 from vega_policy.envs.libero.installation import import_libero
 from vega_policy.envs.libero.standins import arenas, surfaces
 

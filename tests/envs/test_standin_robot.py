@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+
 from vega_policy.envs.libero.assets import STANDIN_FOLDER, Assets
 from vega_policy.envs.libero.raw import build_raw_env
 from vega_policy.envs.libero.standins.robot import lowpoly_xml

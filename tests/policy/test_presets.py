@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from vega_policy.envs.libero.tasks import SUITES, suite_tasks
 
 from vega_policy.cli.policies import load_policy_config
 from vega_policy.configuration_vega import VegaConfig, libero_features
+from vega_policy.envs.libero.tasks import SUITES, suite_tasks
 from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.vocabulary import LIBERO_WORDS
 

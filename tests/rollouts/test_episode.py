@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from tiny_world import STEP_LIMIT, TinyEnv, TinyWorld
+
 from vega_policy.rollouts.baselines import HoldPolicy, MakeHold, MakeRandom, RandomPolicy
 from vega_policy.rollouts.episode import Episode, Task, episode_seed, error_row, run_episode
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tiny_world import TASKS, TinyWorld, run
+
 from vega_policy.rollouts.episode import Row
 from vega_policy.rollouts.folder import read_rows
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from vega_policy.rollouts.episode import Episode, Task, error_row
 from vega_policy.rollouts.folder import ResultsFolder, read_rows, write_atomically
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from vega_policy.rollouts.episode import Episode, Row, Task, error_row
 from vega_policy.rollouts.report.render import render_report
 from vega_policy.rollouts.results import format_rate, format_table, measure_throughput, summarise, tally

@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+
 from vega_policy.rollouts.baselines import MakeRandom
 from vega_policy.rollouts.episode import Task
 from vega_policy.rollouts.evaluate import evaluate, plan

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vega_policy.configuration_vega import VegaConfig
     from vega_policy.rollouts.episode import Policy
     from vega_policy.rollouts.stage import PolicyFactory
+    from vega_policy.runtime.acting import ActingPolicy
 
 POLICY_TYPES = ("expert", "hold", "random")
 
@@ -63,11 +64,15 @@ class MakeLearned:
 
     def __call__(self, env: "gymnasium.Env[Any, Any]") -> "Policy":  # noqa: ARG002
         """Load the policy, or give the one that this worker has."""
+        return self.load()
+
+    def load(self) -> "ActingPolicy":
+        """Load the policy without an environment."""
         return _learned_policy(self.path, self.device, self.num_threads)
 
 
 @functools.cache
-def _learned_policy(path: str, device: str | None, num_threads: int) -> "Policy":
+def _learned_policy(path: str, device: str | None, num_threads: int) -> "ActingPolicy":
     import torch
 
     import lerobot_policy_vega  # noqa: F401  (registers VEGA with LeRobot)

@@ -5,7 +5,8 @@ turns the pictures upright and builds the state of 8 numbers), then the policy's
 checkpoint gives the same actions for the same observations in both programs.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,6 +64,15 @@ class ActingPolicy:
         config.input_features, config.output_features = libero_features()
         return cls(VegaPolicy(config).to(config.device), *make_vega_pre_post_processors(config))
 
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The policy's configuration."""
+        return self._policy.config
+
+    def fork(self) -> Self:
+        """The same weights, in the same memory, for another episode at the same time."""
+        return type(self)(copy.copy(self._policy), self._preprocess, self._postprocess)
+
     def reset(self, seed: int) -> None:
         """Starts an episode: forgets past frames and queued actions."""
         self._policy.reset()
@@ -70,26 +80,32 @@ class ActingPolicy:
 
     def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "chunk action_dim"]:
         """The next `n_action_steps` actions in the environment's units, [-1, 1] for LIBERO."""
-        batch = self._preprocess(as_lerobot_batch(observation))
+        return self.act_together([observation])[0]
+
+    def act_together(
+        self, observations: Sequence[Mapping[str, Any]]
+    ) -> Float[np.ndarray, "episodes chunk action_dim"]:
+        """Chunks for the observations of several episodes, which began together."""
+        batch = self._preprocess(as_lerobot_batch(*observations))
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(_mix(self._seed, self._decision))
             chunk = self._policy.predict_action_chunk(batch)
         self._decision += 1
         actions: torch.Tensor = self._postprocess(chunk[:, : self._num_actions])
-        return actions[0].cpu().float().numpy()
+        return actions.cpu().float().numpy()
 
 
-def as_lerobot_batch(observation: Mapping[str, Any]) -> dict[str, Any]:
-    """One LIBERO observation as `lerobot-eval` would hand it to a policy's pre-processor, batch of one."""
-    arrays = {key: _batched(value) for key, value in observation.items() if key != "task_description"}
-    converted = LiberoProcessorStep().observation(preprocess_observation(arrays))
-    return {**converted, "task": [str(observation.get("task_description", ""))]}
+def as_lerobot_batch(*observations: Mapping[str, Any]) -> dict[str, Any]:
+    """LIBERO observations as `lerobot-eval` would hand them to a policy's pre-processor, in one batch."""
+    arrays = [{key: o[key] for key in o if key != "task_description"} for o in observations]
+    converted = LiberoProcessorStep().observation(preprocess_observation(_stacked(arrays)))
+    return {**converted, "task": [str(o.get("task_description", "")) for o in observations]}
 
 
-def _batched(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _batched(inner) for key, inner in value.items()}
-    return np.asarray(value)[None]
+def _stacked(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Mapping):
+        return {key: _stacked([value[key] for value in values]) for key in values[0]}
+    return np.stack(values)
 
 
 def _mix(seed: int, decision: int) -> int:
