@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
 from vega_policy.envs.experts.goal import Subgoal, ordered
 from vega_policy.envs.experts.motion import OPEN, toward
 from vega_policy.envs.experts.rehearsal import Rehearsal
+from vega_policy.envs.experts.skills.articulate import Articulate
 from vega_policy.envs.experts.skills.base import Skill
 from vega_policy.envs.experts.skills.put import Put
 from vega_policy.envs.experts.world import World
@@ -53,8 +55,18 @@ class Expert:
     def _next_skill(self) -> Skill | None:
         assert self._world is not None
         unmet = next((goal for goal in self._goals if not self._world.holds(goal)), None)
-        return None if unmet is None else self._skill_for(unmet)
+        return None if unmet is None else self._skill_for(self._opening_for(unmet) or unmet)
+
+    def _opening_for(self, subgoal: Subgoal) -> Subgoal | None:
+        """Return what must be opened before a thing can go in; None if nothing, or if it is open."""
+        assert self._world is not None
+        container = self._world.container_of(subgoal.target) if subgoal.relation == "in" else None
+        if container is None:
+            return None
+        opening = Subgoal("open", container)
+        return None if self._world.holds(opening) else opening
 
     def _skill_for(self, subgoal: Subgoal) -> Skill:
         assert self._world is not None
-        return Put(self._world, self._rehearsal, subgoal, self._rng)
+        skill = Put if subgoal.places else Articulate
+        return skill(self._world, self._rehearsal, subgoal, self._rng)

@@ -66,3 +66,18 @@ def angle_between(first: Matrix, second: Matrix) -> float:
 def unit(vector: Vector) -> Vector:
     """Return the vector scaled to length one."""
     return vector / np.linalg.norm(vector)
+
+
+DOWN: Matrix = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+"""The hand's rotation after a reset: it points down and closes along world y."""
+
+
+def hand_rotation(closing: Vector, approach: Vector) -> Matrix:
+    """Return the rotation of a hand that closes along one axis and points along another, perpendicular one.
+
+    Both fingers are alike, so turning the hand by pi about its approach changes nothing but the wrist; the
+    one nearer to the reset rotation is returned, which keeps the arm away from its joint limits.
+    """
+    rotation = np.stack([closing, np.cross(approach, closing), approach], axis=1)
+    flipped = rotation * [-1.0, -1.0, 1.0]
+    return min((rotation, flipped), key=lambda option: angle_between(DOWN, option))

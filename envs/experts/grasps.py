@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from vega_policy.envs.experts.geometry import UP, Matrix, Pose, Vector, angle_between, rotation_about
+
+from vega_policy.envs.experts.geometry import (
+    UP,
+    Matrix,
+    Pose,
+    Vector,
+    angle_between,
+    hand_rotation,
+    rotation_about,
+    unit,
+)
 from vega_policy.envs.experts.surface import Surface
 
 MAX_WIDTH_M = 0.07  # the fingers open to 8 cm
@@ -21,6 +31,7 @@ PAD_HALF_M = 0.008
 PAD_ABOVE_SITE_M = 0.0035
 GOOD_DEPTH_M = 0.020
 MAX_PAIRS = 250
+EASY_REACH_M = 0.65  # beyond, a vertical hand straightens the elbow
 
 
 @dataclass(frozen=True)
@@ -41,15 +52,16 @@ class Pinches:
     widths_m: Float[np.ndarray, " n"]
 
 
-def find_pinches(surface: Surface, rng: np.random.Generator) -> Pinches:
+def find_pinches(surface: Surface, rng: np.random.Generator, steepest: float = 0.6) -> Pinches:
     """Pair surface points with the nearest point that faces away from them on the other side.
 
     Args:
         surface: Surface of the object, world frame.
         rng: Chooses which points are tried when there are many.
+        steepest: Largest vertical component of a closing axis; 1 allows all.
     """
-    steep = np.abs(surface.normals[:, 2]) < 0.6
-    points, normals = surface.points[steep], surface.normals[steep]
+    usable = np.abs(surface.normals[:, 2]) <= steepest
+    points, normals = surface.points[usable], surface.normals[usable]
     tried = rng.permutation(len(points))[: 4 * MAX_PAIRS]
     across = points[tried, None] - points[None]
     depth = np.einsum("ijk,ik->ij", across, normals[tried])
@@ -66,7 +78,8 @@ def find_pinches(surface: Surface, rng: np.random.Generator) -> Pinches:
 def plan_grasps(
     surface: Surface,
     centre_of_mass: Vector,
-    hand_rotation: Matrix,
+    current: Matrix,
+    base: Vector,
     leans_rad: Sequence[float],
     rng: np.random.Generator,
 ) -> list[Grasp]:
@@ -75,35 +88,25 @@ def plan_grasps(
     Args:
         surface: Surface of the object, world frame.
         centre_of_mass: Of the object, world frame.
-        hand_rotation: The hand's current rotation; turning far from it costs.
+        current: The hand's current rotation; turning far from it costs.
+        base: Where the robot stands; far from it, the side facing it is preferred.
         leans_rad: Angles by which the hand may lean about its closing axis; 0 points straight down.
         rng: Chooses among many surface points.
     """
     pinches = find_pinches(surface, rng)
     if not len(pinches.middles):
         return []
-    costs = _pinch_costs(pinches, surface, centre_of_mass)
+    far = np.linalg.norm((pinches.middles - base)[:, :2], axis=1) - EASY_REACH_M
+    costs = _pinch_costs(pinches, surface, centre_of_mass) + 2.0 * np.maximum(far, 0.0)
     grasps = []
     for index in np.argsort(costs)[:MAX_PAIRS]:
-        closing = _horizontal(pinches.axes[index])
+        closing = unit(pinches.axes[index] * [1.0, 1.0, 0.0])
         for lean in leans_rad:
-            rotation = _hand_rotation(closing, lean)
+            rotation = hand_rotation(closing, rotation_about(closing, lean) @ -UP)
             site = pinches.middles[index] + PAD_ABOVE_SITE_M * rotation[:, 2]
-            cost = costs[index] + 0.15 * angle_between(hand_rotation, rotation) + 0.5 * abs(lean)
+            cost = costs[index] + 0.15 * angle_between(current, rotation) + 0.5 * abs(lean)
             grasps.append(Grasp(Pose(site, rotation), float(pinches.widths_m[index]), float(cost)))
     return sorted(grasps, key=lambda grasp: grasp.cost)
-
-
-def _horizontal(axis: Vector) -> Vector:
-    """Flatten a closing axis and give it the sign (+y) that keeps the wrist near its reset angle."""
-    flat = np.array([axis[0], axis[1], 0.0])
-    flat /= np.linalg.norm(flat)
-    return flat if (flat[1], flat[0]) > (1e-6, 0.0) else -flat
-
-
-def _hand_rotation(closing: Vector, lean_rad: float) -> Matrix:
-    approach = rotation_about(closing, lean_rad) @ -UP
-    return np.stack([closing, np.cross(approach, closing), approach], axis=1)
 
 
 def _pinch_costs(pinches: Pinches, surface: Surface, centre_of_mass: Vector) -> Float[np.ndarray, " n"]:

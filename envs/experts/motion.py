@@ -11,6 +11,7 @@ from collections import deque
 
 import numpy as np
 from jaxtyping import Float
+
 from vega_policy.envs.experts.geometry import Pose, rotation_vector
 
 Action = Float[np.ndarray, "7"]
@@ -18,6 +19,7 @@ Action = Float[np.ndarray, "7"]
 TRANSLATION_SCALE_M = 0.05
 ROTATION_SCALE_RAD = 0.5
 ROTATION_GAIN = 1.5
+STAY_TURN = 1e-6
 OPEN, CLOSE = -1.0, 1.0
 
 
@@ -33,7 +35,9 @@ def toward(hand: Pose, target: Pose, grip: float, *, gain: float = 4.0, speed: f
     """
     translation = gain * (target.position - hand.position) / TRANSLATION_SCALE_M
     turn = ROTATION_GAIN * rotation_vector(target.rotation @ hand.rotation.T) / ROTATION_SCALE_RAD
-    return np.concatenate([_limited(translation, speed), _limited(turn, 1.0), [grip]])
+    # With all rotation inputs zero the controller would go on to the last orientation it was asked for.
+    held = turn if turn.any() else np.array([STAY_TURN, 0.0, 0.0])
+    return np.concatenate([_limited(translation, speed), _limited(held, 1.0), [grip]])
 
 
 def _limited(inputs: np.ndarray, limit: float) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
 from vega_policy.envs.experts.geometry import UP, Pose, Vector, rotation_about
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.grasps import Grasp, best_first, plan_grasps
@@ -76,7 +77,9 @@ class PutPlanner:
         subject = self._subgoal.subject
         surface, centre = self._world.surface(subject), self._world.centre_of_mass(subject)
         for leans in ((0.0,), tuple(np.radians([-25, 25, -50, 50, -75, 75]))):
-            grasps = plan_grasps(surface, centre, self._world.hand.rotation, leans, self._rng)
+            grasps = plan_grasps(
+                surface, centre, self._world.hand.rotation, self._world.base, leans, self._rng
+            )
             yield from best_first(grasps, 40)
 
     def _completed(self, grasp: Grasp, local: Pose, placements: list[Placement]) -> Iterator[PutPlan]:
@@ -92,7 +95,7 @@ class PutPlanner:
                 return
 
     def _pick_cost(self, grasp: Grasp) -> float:
-        near, rehearsal = [self._subgoal.subject], self._rehearsal
+        near, rehearsal = self._world.geoms_of(self._subgoal.subject), self._rehearsal
         at = rehearsal.reach(grasp.hand)
         cost = rehearsal.arm_cost(at, near=near)
         if cost > 1.0:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+
 from vega_policy.envs.experts.geometry import Pose, Vector
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.world import World

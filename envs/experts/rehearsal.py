@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 from jaxtyping import Float
+
 from vega_policy.envs.experts.geometry import Pose, rotation_vector
 from vega_policy.envs.experts.world import ROBOT, World
 
 MARGIN_M = 0.003
-OPEN_FINGERS_M = 0.04
+MOVABLE_WEIGHT = 0.3  # brushing a free object is a smaller fault than hitting a wall
 ITERATIONS = 25
 DAMPING = 1e-5
 STEP_LIMIT_RAD = 0.3
 LIMIT_MARGIN_RAD = 0.05
 ELBOW = 3
-STRAIGHT_ELBOW_RAD = -0.35  # nearer to zero the controller can no longer pull the arm back
+STRAIGHT_ELBOW_RAD = -0.8  # nearer to zero the controller tracks badly and at last cannot pull the arm back
 
 ArmQ = Float[np.ndarray, "7"]
 
@@ -46,12 +47,13 @@ class Rehearsal:
         self._model.opt.o_margin = MARGIN_M
         self._data = mujoco.MjData(self._model)
         self._limits = self._model.jnt_range[self._model.dof_jntid[world.arm_dofs]]
+        self._movable = np.array([world.is_object(owner) for owner in world.owners])
         self._moving = self._geoms_of_moving_links()
         self.refresh()
 
     def _geoms_of_moving_links(self) -> np.ndarray:
         """Leave out the base and the first link: nothing planned here changes what they touch."""
-        fixed = {name for name in ("robot0_base", "robot0_link0", "robot0_link1")}
+        fixed = {"robot0_base", "robot0_link0", "robot0_link1"}
         bodies = [self._model.body(body).name for body in self._model.geom_bodyid]
         still = np.array([name in fixed or name.startswith("mount0") for name in bodies])
         return (self._world.owners == ROBOT) & ~still
@@ -66,8 +68,11 @@ class Rehearsal:
         self._qpos[self._model.joint(joint).qposadr[0]] = q
 
     def reach(self, hand: Pose, start_q: ArmQ | None = None) -> Reach:
-        """Solve for the arm configuration with the grip site at `hand` (damped least squares)."""
-        q = self._world.arm_q if start_q is None else start_q.copy()
+        """Solve for the arm configuration with the grip site at `hand` (damped least squares).
+
+        It starts from the reset posture, to which the controller's null space pulls too, or from `start_q`.
+        """
+        q = (self._world.home_q if start_q is None else start_q).copy()
         self._data.qpos[:] = self._qpos
         jacobian = np.zeros((6, self._model.nv))
         for _ in range(ITERATIONS):
@@ -100,16 +105,18 @@ class Rehearsal:
         reach: Reach,
         *,
         carried: tuple[str, Pose] | None = None,
-        near: Collection[str] = (),
+        near: Collection[int] = (),
         opening_m: float = 0.08,
+        touch_m: float = 0.001,
     ) -> float:
         """Return how bad an arm configuration is: 0 means reached, bent elbow and clear of everything.
 
         Args:
             reach: The configuration.
             carried: An object moved along by the hand, and its pose; what it touches does not count.
-            near: Objects that may be touched but not entered.
+            near: Geoms that may be touched.
             opening_m: Distance between the finger pads.
+            touch_m: How deep those may be entered.
         """
         self._data.qpos[:] = self._qpos
         self._data.qpos[self._world.arm_qpos] = reach.q
@@ -118,7 +125,7 @@ class Rehearsal:
             self._place(*carried)
         straight = max(0.0, float(reach.q[ELBOW]) - STRAIGHT_ELBOW_RAD)
         ignore = carried[0] if carried else ""
-        return 20.0 * max(0.0, reach.error - 0.004) + straight + self._intrusion(near, ignore)
+        return 20.0 * max(0.0, reach.error - 0.004) + straight + self._intrusion(near, touch_m, ignore)
 
     def object_depth(self, name: str, pose: Pose) -> float:
         """Return how deep (m) an object at `pose` would sit in anything but the robot."""
@@ -132,18 +139,19 @@ class Rehearsal:
         self._data.qpos[address : address + 3] = pose.position
         mujoco.mju_mat2Quat(self._data.qpos[address + 3 : address + 7], pose.rotation.ravel())
 
-    def _intrusion(self, near: Collection[str], ignore: str) -> float:
+    def _intrusion(self, near: Collection[int], touch_m: float, ignore: str) -> float:
         """Sum, in centimetres, how far the arm's links come nearer than the margin to anything."""
         others, gaps = self._gaps(self._moving, ignore)
-        allowed = np.where(np.isin(others, list(near)), -0.001, MARGIN_M)
-        return float(100.0 * np.clip(allowed - gaps, 0.0, 0.05).sum())
+        allowed = np.where(np.isin(others, list(near)), -touch_m, MARGIN_M)
+        weights = np.where(self._movable[others], MOVABLE_WEIGHT, 1.0)
+        return float(100.0 * (weights * np.clip(allowed - gaps, 0.0, 0.05)).sum())
 
     def _gaps(self, moving: np.ndarray, ignore: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return owner and distance (m, negative inside) of what is near the moving geoms."""
+        """Return geom and distance (m, negative inside) of what is near the moving geoms."""
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_collision(self._model, self._data)
         pairs, gaps = self._data.contact.geom, self._data.contact.dist
         ours = moving[pairs]
-        others = self._world.owners[np.where(ours[:, 0], pairs[:, 1], pairs[:, 0])]
-        relevant = (ours[:, 0] != ours[:, 1]) & (others != ignore)
+        others = np.where(ours[:, 0], pairs[:, 1], pairs[:, 0])
+        relevant = (ours[:, 0] != ours[:, 1]) & (self._world.owners[others] != ignore)
         return others[relevant], gaps[relevant]

@@ -8,6 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 from jaxtyping import Float
+
 from vega_policy.envs.experts.geometry import Pose
 
 SPACING_M = 0.006

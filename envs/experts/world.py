@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import mujoco
 import numpy as np
 from jaxtyping import Float, Int
+
 from vega_policy.envs.experts.geometry import Pose, Vector
 from vega_policy.envs.experts.goal import Subgoal, parse
 from vega_policy.envs.experts.surface import Surface, sample
 
 ROBOT = "robot"
 SCENERY = "scenery"
-EMPTY_WIDTH_M = 0.004  # fingers closed on nothing read 2 to 3 mm
 
 
 class World:
@@ -37,9 +38,9 @@ class World:
         self._fingers = [
             self._geoms(robot.gripper.important_geoms[key]) for key in ("left_finger", "right_finger")
         ]
-        solid = (self.model.geom_contype | self.model.geom_conaffinity) != 0
-        planes = self.model.geom_type == 0
-        self._obstacles = np.flatnonzero(solid & ~planes & (self.owners != ROBOT))
+        self.solid_geoms = np.flatnonzero(self.model.geom_contype | self.model.geom_conaffinity)
+        planes = self.model.geom_type[self.solid_geoms] == mujoco.mjtGeom.mjGEOM_PLANE
+        self._obstacles = self.solid_geoms[~planes & (self.owners[self.solid_geoms] != ROBOT)]
         self._surfaces: dict[str, Surface] = {}
 
     def _name_owners(self) -> np.ndarray:
@@ -118,8 +119,7 @@ class World:
 
     def geoms_of(self, name: str) -> list[int]:
         """Return the ids of an object's or fixture's collision geoms."""
-        solid = (self.model.geom_contype | self.model.geom_conaffinity) != 0
-        return [int(geom) for geom in np.flatnonzero(solid & (self.owners == name))]
+        return [int(geom) for geom in self.solid_geoms if self.owners[geom] == name]
 
     def surface(self, name: str) -> Surface:
         """Return the surface of an object, in the world frame; sampled once, then moved along."""
@@ -159,9 +159,7 @@ class World:
     def is_pinched(self, name: str) -> bool:
         """Whether both fingers touch the object."""
         pairs = self.contacts()
-        return self.opening_m > EMPTY_WIDTH_M and all(
-            self._touches(pairs, finger, name) for finger in self._fingers
-        )
+        return all(self._touches(pairs, finger, name) for finger in self._fingers)
 
     def _touches(self, pairs: np.ndarray, geoms: set[int], name: str) -> bool:
         finger = np.isin(pairs, list(geoms))
@@ -192,3 +190,12 @@ class World:
     def parent_of(self, region: str) -> str | None:
         """Return the object or fixture that a region belongs to; None for regions of a table."""
         return self._raw.object_sites_dict[region].parent_name
+
+    def container_of(self, region: str | None) -> str | None:
+        """Return what opens and closes around a region: the region itself (a drawer), its fixture, or nothing."""
+        site = self.region(region) if region is not None else None
+        if site is None or self.fixture(site.parent_name) is None:
+            return None
+        if site.joints:
+            return region
+        return site.parent_name if self.fixture(site.parent_name).joints else None

@@ -6,12 +6,14 @@ from collections.abc import Collection
 from typing import Protocol
 
 import numpy as np
+
 from vega_policy.envs.experts.geometry import UP, Pose
 from vega_policy.envs.experts.motion import Action, toward
 from vega_policy.envs.experts.world import World
 
 CLEARANCE_M = 0.025
 CORRIDOR_RADIUS_M = 0.08
+CONE_M = 0.035
 FINGERTIP_M = 0.012  # the fingers end 1 cm below the grip site
 
 
@@ -47,10 +49,12 @@ def travel(
     hand = world.hand
     remaining = target.position - hand.position
     distance = float(np.linalg.norm(remaining[:2]))
-    if distance < 0.015:
-        return toward(hand, target, grip)
     top = world.height_along(hand.position, target.position, CORRIDOR_RADIUS_M, ignore)
-    height = max(top + CLEARANCE_M + reach_down_m, target.position[2])
+    needed = max(top + CLEARANCE_M + reach_down_m, target.position[2])
+    # Over the last centimetres the path is a steep cone, so that nearly arrived does not mean up again.
+    height = target.position[2] + (needed - target.position[2]) * np.clip(
+        (distance - 0.01) / CONE_M, 0.0, 1.0
+    )
     missing = height - hand.position[2]
     # Sideways motion begins a little below the travel height and is full there.
     share = float(np.clip(1.5 - missing / 0.03, 0.0, 1.0))

@@ -7,6 +7,7 @@ let go and leave. The memory is short: the plan, how long the fingers have been 
 from __future__ import annotations
 
 import numpy as np
+
 from vega_policy.envs.experts.geometry import UP, Pose, angle_between
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
@@ -16,6 +17,7 @@ from vega_policy.envs.experts.skills.base import travel
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
+FLICKER_STEPS = 4
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
 EXIT_M = 0.10
 
@@ -32,6 +34,7 @@ class Put:
         self._planned_at: Pose = world.pose(self._object)
         self._rejected: list[Pose] = []
         self._closing = 0
+        self._missed = FLICKER_STEPS
         self._pinching_at: Pose = world.hand
         self._opening = 0
         self._leaving: Pose | None = None
@@ -55,7 +58,9 @@ class Put:
         return self._fetch()
 
     def _is_held(self) -> bool:
-        return self._world.is_pinched(self._object) and not 0 < self._closing < CLOSING_STEPS
+        """Whether the fingers have the object; a contact may flicker for a few steps while it is lifted."""
+        self._missed = 0 if self._world.is_pinched(self._object) else self._missed + 1
+        return self._missed < FLICKER_STEPS and not 0 < self._closing < CLOSING_STEPS
 
     def _current_plan(self) -> PutPlan:
         """Plan anew when there is no plan or the object no longer is where it was."""
@@ -147,6 +152,7 @@ class Put:
         self._leaving = hand.moved(EXIT_M * direction)
         self._leaving_steps = 0
         self._plan = None
+        self._missed = FLICKER_STEPS
         self._lowering.clear()
 
     def _leave(self, target: Pose) -> Action:

@@ -1,0 +1,122 @@
+"""Open, close or switch a fixture: take hold of its moving part (or lean on it) and follow its path."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vega_policy.envs.experts.contacts import Hold, HoldPlanner
+from vega_policy.envs.experts.geometry import Pose, angle_between, unit
+from vega_policy.envs.experts.goal import Subgoal
+from vega_policy.envs.experts.joints import MovingPart, moving_part
+from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
+from vega_policy.envs.experts.rehearsal import ELBOW, Rehearsal
+from vega_policy.envs.experts.skills.base import travel
+from vega_policy.envs.experts.world import World
+
+CLOSING_STEPS, LEAVING_STEPS = 8, 25
+EXIT_M = 0.04
+STRETCHED_RAD, PULL_BACK_M = -1.3, 0.06
+LOST_M = 0.06
+
+
+class Articulate:
+    """Reaches one subgoal `open`, `close`, `turnon` or `turnoff`."""
+
+    def __init__(self, world: World, rehearsal: Rehearsal, subgoal: Subgoal, rng: np.random.Generator):
+        self._world = world
+        self._subgoal = subgoal
+        self._planner = HoldPlanner(world, rehearsal, subgoal, rng)
+        self._hold: Hold | None = None
+        self._rejected: list[Hold] = []
+        self._closing = 0
+        self._moving = False
+        self._leaving: Pose | None = None
+        self._leaving_steps = 0
+        self._stall = StallMonitor(window_steps=12)
+
+    def done(self) -> bool:
+        """Whether the subgoal holds and the hand has left."""
+        return self._world.holds(self._subgoal) and self._leaving is None and self._hold is None
+
+    def act(self) -> Action:
+        """Return the next action."""
+        if self._leaving is not None:
+            return self._leave(self._leaving)
+        if self._world.holds(self._subgoal):
+            return self._let_go()
+        if self._hold is None:
+            self._hold = self._planner.plan(self._rejected)
+        part = moving_part(self._world, self._subgoal)
+        hand = part.carried(self._hold.hand, part.q - self._hold.q, self._hold.turning)
+        if self._stall.update(self._world.hand) and not self._closing:
+            self._rejected.append(self._hold)
+            return self._let_go()
+        if self._moving:
+            return self._follow(self._hold, part, hand)
+        return self._approach(self._hold, part, hand)
+
+    def _approach(self, hold: Hold, part: MovingPart, contact: Pose) -> Action:
+        hand = self._world.hand
+        grip = OPEN if hold.grips else CLOSE
+        before = part.carried(hold.before, part.q - hold.q, hold.turning)
+        if self._closing:
+            return self._close_on(contact)
+        if np.linalg.norm(hand.position - contact.position) < 0.008 and self._turn(contact) < 0.12:
+            return self._close_on(contact) if hold.grips else self._follow(hold, part, contact)
+        way = contact.position - before.position
+        share = float((hand.position - before.position) @ way / (way @ way))
+        aside = np.linalg.norm(hand.position - before.position - np.clip(share, 0, 1) * way)
+        if aside < 0.02 and self._turn(contact) < 0.2:
+            return toward(hand, contact, grip, gain=3.0)
+        return travel(self._world, before, grip)
+
+    def _turn(self, pose: Pose) -> float:
+        return angle_between(self._world.hand.rotation, pose.rotation)
+
+    def _close_on(self, contact: Pose) -> Action:
+        self._closing += 1
+        if self._closing > CLOSING_STEPS:
+            self._closing, self._moving = 0, True
+            self._stall.clear()
+        return toward(self._world.hand, contact, CLOSE)
+
+    def _follow(self, hold: Hold, part: MovingPart, contact: Pose) -> Action:
+        """Lead the part on its path; the hand is sent ahead of where the part is."""
+        if not self._moving:
+            self._stall.clear()
+        self._moving = True
+        if np.linalg.norm(self._world.hand.position - contact.position) > LOST_M:
+            self._moving = False
+        ahead = part.carried(hold.hand, part.q - hold.q + part.sign * part.lead, hold.turning)
+        return toward(self._world.hand, ahead, CLOSE, gain=3.0)
+
+    def _let_go(self) -> Action:
+        hold, hand = self._hold, self._world.hand
+        if hold is None:
+            self._leaving = hand
+        elif hold.grips:
+            self._leaving = hand.moved(-EXIT_M * hand.rotation[:, 2])
+        else:
+            part = moving_part(self._world, self._subgoal)
+            before = part.carried(hold.before, part.q - hold.q, hold.turning)
+            self._leaving = Pose(before.position, hand.rotation)
+        self._hold, self._moving, self._closing, self._leaving_steps = None, False, 0, 0
+        self._opening_first = hold is not None and hold.grips
+        return toward(hand, hand, OPEN)
+
+    def _leave(self, target: Pose) -> Action:
+        hand = self._world.hand
+        self._leaving_steps += 1
+        if self._opening_first and self._leaving_steps < 5:
+            return toward(hand, hand, OPEN)
+        if np.linalg.norm(hand.position - target.position) < 0.02 or self._leaving_steps > LEAVING_STEPS:
+            self._leaving = self._pulled_back(target)
+            self._leaving_steps = 5
+            self._stall.clear()
+        return toward(hand, target, OPEN)
+
+    def _pulled_back(self, pose: Pose) -> Pose | None:
+        """Return where to go before the hand may turn: an arm that turns it while stretched gets stuck."""
+        if self._world.arm_q[ELBOW] < STRETCHED_RAD:
+            return None
+        return pose.moved(PULL_BACK_M * unit((self._world.base - pose.position) * [1.0, 1.0, 0.0]))
