@@ -4,9 +4,12 @@ The full sweeps (all 130 tasks; all 2,000 init states of the main suites) take m
 """
 
 import gc
+import os
+from typing import Any
 
 import numpy as np
 import pytest
+
 from vega_policy.envs.libero.env import LiberoEnv
 from vega_policy.envs.libero.standins.settling import MAIN_SUITES, settle
 from vega_policy.envs.libero.tasks import SUITES, suite_tasks
@@ -56,6 +59,28 @@ def test_scenes_build_and_reset(suite: str, task_id: int):
 def test_every_task_builds_and_resets(suite: str, task_id: int):
     assert len(suite_tasks(suite)) == (90 if suite == "libero_90" else 10)
     check_builds(suite, task_id)
+
+
+def layout(suite: str, task_id: int, assets: str) -> dict[str, Any]:
+    """What the numbers of a state vector mean, and the names a goal can mention."""
+    env = LiberoEnv(suite, task_id, assets=assets, images=False)
+    env.raw.restart(0, env.init_states[0])
+    model = env.sim.model
+    joints = [
+        (model.joint_id2name(joint), model.jnt_qposadr[joint], model.jnt_dofadr[joint], model.jnt_type[joint])
+        for joint in range(model.njnt)
+    ]
+    bodies = {model.body_id2name(body): model.body_pos[body].round(4).tolist() for body in range(model.nbody)}
+    sites = [model.site_id2name(site) for site in range(model.nsite)]
+    env.close()
+    return {"joints": joints, "bodies": bodies, "sites": sites}
+
+
+@pytest.mark.official
+@pytest.mark.skipif("LIBERO_ASSETS" not in os.environ, reason="LIBERO_ASSETS is not set")
+@pytest.mark.parametrize(("suite", "task_id"), [("libero_goal", 8), ("libero_10", 9)])
+def test_states_mean_the_same_as_with_the_official_assets(suite: str, task_id: int):
+    assert layout(suite, task_id, "standin") == layout(suite, task_id, "official")
 
 
 @pytest.mark.parametrize("suite", MAIN_SUITES)

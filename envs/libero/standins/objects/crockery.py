@@ -62,16 +62,16 @@ def white_bowl() -> dict[str, bytes]:
 
 
 def ramekin() -> dict[str, bytes]:
-    """A fluted white baking dish with a glazed brown rim, 8.9 cm wide."""
+    """A white baking dish with a glazed brown rim, 8.9 cm wide."""
     dish = ObjectFile("glazed_rim_porcelain_ramekin")
-    white, flute = dish.color("white", 0.92, 0.91, 0.88, shine=0.5), dish.color("flute", 0.80, 0.79, 0.76)
+    white, inside = dish.color("white", 0.92, 0.91, 0.88, shine=0.5), dish.color("inside", 0.84, 0.83, 0.80)
     rim = dish.color("rim", 0.55, 0.38, 0.24, shine=0.5)
     part = dish.body
     floor(part, 0.0345, 0.0041, 0.0032)
     ring(part, 0.0384, 0.0217, 0.0208, 0.0026, lean_rad=0.15, material=white)
-    ring(part, 0.0400, 0.0180, 0.0150, 0.0020, lean_rad=0.15, sides=48, material=flute, solid=False)
     ring(part, 0.0414, 0.0410, 0.0022, 0.0030, lean_rad=0.15, material=rim, solid=False)
     part.draw("cylinder", (0.0355, 0.0032), (0, 0, 0.0041), material=white)
+    part.draw("cylinder", (0.0350, 0.0004), (0, 0, 0.0077), material=inside)
     part.weigh(0.00966, 0.0381)
     return dish.files(SCANNED)
 
