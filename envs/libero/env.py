@@ -17,6 +17,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from jaxtyping import Float64
 from numpy.typing import ArrayLike, NDArray
+
 from vega_policy.envs.libero.assets import resolve_assets
 from vega_policy.envs.libero.installation import installed_versions, version_warnings
 from vega_policy.envs.libero.naming import unknown_name

@@ -19,6 +19,7 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import NEW_ROLLOUT_OPTION, _LazyAsyncVectorEnv, freeze_after_episode_end
 from lerobot.processor import LiberoProcessorStep, PolicyProcessorPipeline
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+
 from vega_policy.envs.libero.env import ACTION_DIM, CAMERAS, LiberoEnv
 from vega_policy.envs.libero.raw import CONTROL_FREQUENCY_HZ
 from vega_policy.envs.libero.tasks import find_task, suite_tasks

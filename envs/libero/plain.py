@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vega_policy.envs.libero.assets import Assets, assets_lent
 from vega_policy.envs.libero.installation import import_libero, quiet
 from vega_policy.envs.libero.raw import numpy_seeded

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vega_policy.envs.libero.assets import Assets, assets_lent
 from vega_policy.envs.libero.installation import BUILD_LOCK, import_libero, quiet
 from vega_policy.envs.libero.rendering import Cameras, Image, prepare_gl
@@ -113,8 +114,8 @@ class RawEnv(BDDLBaseDomain):
     def _reset_internal(self) -> None:
         """Make up for the render context that LIBERO creates here, which calls `mj_forward` once.
 
-        Without that call the constraint solver would start from another guess, and states would differ from
-        LIBERO's in the last digits.
+        Without that call the constraint solver would start from another guess, and the states of some tasks
+        would differ from LIBERO's in the last digits.
         """
         self.sim.forward()
         super()._reset_internal()

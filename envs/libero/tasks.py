@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy._core.multiarray import _reconstruct
 from numpy.typing import NDArray
+
 from vega_policy.envs.libero.installation import import_libero, libero_folder, quiet
 from vega_policy.envs.libero.naming import unknown_name
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
+
 from vega_policy.envs.libero.assets import Assets
 from vega_policy.envs.libero.env import ACTION_DIM, CAMERAS, LiberoEnv
 from vega_policy.envs.libero.plain import PlainLibero

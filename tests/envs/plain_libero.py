@@ -7,6 +7,7 @@ may have `knob_step`, the step before which the stove's knob is turned on by han
 import sys
 
 import numpy as np
+
 from vega_policy.envs.libero.assets import resolve_assets
 from vega_policy.envs.libero.plain import PlainLibero
 from vega_policy.envs.libero.tasks import find_task, load_init_states

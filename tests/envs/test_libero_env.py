@@ -10,9 +10,10 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-import vega_policy.envs.libero
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+
+import vega_policy.envs.libero
 from vega_policy.envs.libero import installation
 from vega_policy.envs.libero.env import LiberoEnv
 from vega_policy.envs.libero.protocols import PROTOCOLS

@@ -8,6 +8,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
+
 from vega_policy.envs.libero import assets as assets_module
 from vega_policy.envs.libero import rendering
 from vega_policy.envs.libero.assets import ASSETS_VARIABLE, REQUIRED, STANDIN_FOLDER, resolve_assets

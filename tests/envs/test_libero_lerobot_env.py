@@ -8,6 +8,7 @@ import torch
 from lerobot.envs.configs import EnvConfig
 from lerobot.envs.factory import make_env, make_env_config
 from lerobot.envs.utils import NEW_ROLLOUT_OPTION, env_to_policy_features, preprocess_observation
+
 from vega_policy.envs.libero.env import LiberoEnv
 from vega_policy.envs.libero.lerobot_env import VegaLiberoConfig
 
