@@ -1,0 +1,1 @@
+"""Arms behind one small interface; `base` says what a driver owes the control loop."""
