@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+
 from vega_policy.envs.libero.assets import assets_lent, resolve_assets
 from vega_policy.envs.libero.installation import import_libero
 from vega_policy.envs.libero.standins import build

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
 from vega_policy.envs.libero.standins import mjcf
 from vega_policy.envs.libero.standins.mjcf import Attribute, Shape, Vec
 

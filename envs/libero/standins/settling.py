@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
+
 from vega_policy.envs.libero.env import LiberoEnv
 
 MAIN_SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
