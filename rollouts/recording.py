@@ -139,6 +139,10 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._reset_options, self._start_steps = dict(reset_options), start_steps
         self._keep_failures = keep_failures
         self._writer: EpisodeWriter | None = None
+        self._seed: int | None = None
+        self._observation: Any = None
+        self._recorded = 0
+        self._solved_at: int | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -152,8 +156,8 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         if len(motion) > 0:
             observation, _, _, _, info = self.env.step(motion)
         self._writer = EpisodeWriter(path, self._frames_per_s)
-        self._observation, self._solved_at, self._seed = observation, None, seed
-        self._recorded = 0
+        self._seed, self._observation = seed, observation
+        self._recorded, self._solved_at = 0, None
         return observation, info
 
     def step(self, action: NDArray[np.floating]) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
