@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
+
 from vega_policy.rollouts.episode import Episode, Row, Task, episode_seed
 from vega_policy.rollouts.folder import ResultsFolder
 from vega_policy.rollouts.stage import Job

@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
+
 from vega_policy.rollouts.episode import Policy
 from vega_policy.rollouts.stage import PolicyFactory
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from vega_policy.envs.libero.env import LiberoEnv
 
 APART_M = 5e-4

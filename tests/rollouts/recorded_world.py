@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+
 from vega_policy.rollouts.collect import Wanted, collect
 from vega_policy.rollouts.demonstrator import Disturbance, MakeDemonstrator
 from vega_policy.rollouts.episode import Task

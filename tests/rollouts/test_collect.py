@@ -17,6 +17,7 @@ from recorded_world import (
     record,
     right_action,
 )
+
 from vega_policy.rollouts.demonstrator import Demonstrator, Disturbance
 from vega_policy.rollouts.recording import EpisodeWriter, read_recording
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from vega_policy.envs.libero.env import LiberoEnv
 
 from vega_policy.cli.collect import main
+from vega_policy.envs.libero.env import LiberoEnv
 from vega_policy.training.libero_data import (
     ACTION_KEY,
     IMAGE_KEYS,

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from vega_policy.rollouts.recording import EpisodeWriter, read_recording
 
 from vega_policy.quantiles import dataset_quantiles
+from vega_policy.rollouts.recording import EpisodeWriter, read_recording
 from vega_policy.training import demonstrations as room
 from vega_policy.training.demonstrations import Demonstration, write_dataset
 from vega_policy.training.libero_data import ACTION_KEY, IMAGE_KEYS, STATE_KEY, check_libero_dataset
