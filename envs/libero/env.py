@@ -5,17 +5,13 @@ returned, yet equal what LIBERO itself returns at that step. They are upside dow
 them by 180 degrees is the business of the policy's processor, as in LeRobot.
 """
 
-import math
 import os
-import string
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.error import ResetNeeded
-from jaxtyping import Float64
 from numpy.typing import ArrayLike, NDArray
 
 from vega_policy.envs.libero.assets import resolve_assets
@@ -24,12 +20,16 @@ from vega_policy.envs.libero.naming import unknown_name
 from vega_policy.envs.libero.protocols import protocol_named
 from vega_policy.envs.libero.raw import CONTROL_FREQUENCY_HZ, build_raw_env
 from vega_policy.envs.libero.rendering import GL_VARIABLE, Image, choose_gl_backend
+from vega_policy.envs.libero.spaces import (
+    CAMERAS,
+    CONTROL_MODES,
+    action_space,
+    checked_chunk,
+    observation_space,
+)
 from vega_policy.envs.libero.tasks import find_task, load_init_states
 
-CAMERAS = {"image": "agentview", "image2": "robot0_eye_in_hand"}
-CONTROL_MODES = ("relative", "absolute")
 PLACEMENTS = ("init_state", "random")
-ACTION_DIM = 7
 STAND_STILL = np.array([0.0] * 6 + [-1.0])
 """LIBERO's settle action: no motion, gripper open."""
 
@@ -105,8 +105,8 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
         self.steps_after_success = steps_after_success
         self.render_mode = render_mode
         self.record_frames = False
-        self.observation_space = _observation_space(image_size_px if images else None)
-        self.action_space = _action_space(control_mode)
+        self.observation_space = observation_space(image_size_px if images else None)
+        self.action_space = action_space(control_mode)
         self._raw: Any = None
         self._steps = self._last_step = 0
         self._running = self._solved = False
@@ -181,7 +181,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
             ValueError: For an action of another shape, or one that is not finite.
             gymnasium.error.ResetNeeded: Before the first reset and after the end of an episode.
         """
-        chunk = _checked_chunk(action)
+        chunk = checked_chunk(action)
         if not self._running:
             raise ResetNeeded("the episode has not begun or is over: call reset() before step()")
         frames: list[Image] = []
@@ -302,46 +302,3 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[Any]]):
         """Draw a camera of the observation as it is now, upside down."""
         picture: Image = self._raw.draw(CAMERAS[key], self.image_size_px)
         return picture
-
-
-def _checked_chunk(action: ArrayLike) -> Float64[NDArray[np.float64], "steps 7"]:
-    """The action as a chunk, refused if its shape or a value is wrong."""
-    chunk = np.asarray(action, dtype=np.float64)
-    if chunk.ndim == 1:
-        chunk = chunk[None]
-    if chunk.ndim != 2 or chunk.shape[1] != ACTION_DIM or len(chunk) == 0:
-        raise ValueError(
-            f"expected an action of shape (7,) or a chunk (T, 7) with T >= 1, got {np.shape(action)}"
-        )
-    if not np.isfinite(chunk).all():
-        step, dim = np.argwhere(~np.isfinite(chunk))[0]
-        raise ValueError(f"expected a finite action, got {chunk[step, dim]} at step {step}, dimension {dim}")
-    return chunk
-
-
-def _action_space(control_mode: str) -> spaces.Box:
-    """The space of one action; chunks stack such actions."""
-    if control_mode == "relative":
-        return spaces.Box(-1, 1, (ACTION_DIM,), np.float32)
-    reach = np.array([2.0] * 3 + [math.pi] * 3 + [1.0], dtype=np.float32)  # m, rad, gripper
-    return spaces.Box(-reach, reach, dtype=np.float32)
-
-
-def _observation_space(image_size_px: int | None) -> spaces.Dict:
-    def real(*shape: int) -> spaces.Box:
-        return spaces.Box(-np.inf, np.inf, shape, np.float64)
-
-    described: dict[str, spaces.Space[Any]] = {
-        "robot_state": spaces.Dict(
-            {
-                "eef": spaces.Dict({"pos": real(3), "quat": real(4), "mat": real(3, 3)}),
-                "gripper": spaces.Dict({"qpos": real(2), "qvel": real(2)}),
-                "joints": spaces.Dict({"pos": real(7), "vel": real(7)}),
-            }
-        ),
-        "task_description": spaces.Text(max_length=256, charset=string.ascii_letters + string.digits + " "),
-    }
-    if image_size_px is not None:
-        picture = spaces.Box(0, 255, (image_size_px, image_size_px, 3), np.uint8)
-        described["pixels"] = spaces.Dict(dict.fromkeys(CAMERAS, picture))
-    return spaces.Dict(described)

@@ -20,8 +20,9 @@ from lerobot.envs.utils import NEW_ROLLOUT_OPTION, _LazyAsyncVectorEnv, freeze_a
 from lerobot.processor import LiberoProcessorStep, PolicyProcessorPipeline
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
-from vega_policy.envs.libero.env import ACTION_DIM, CAMERAS, LiberoEnv
+from vega_policy.envs.libero.env import LiberoEnv
 from vega_policy.envs.libero.raw import CONTROL_FREQUENCY_HZ
+from vega_policy.envs.libero.spaces import ACTION_DIM, CAMERAS
 from vega_policy.envs.libero.tasks import find_task, suite_tasks
 
 STATE_DIM = 8

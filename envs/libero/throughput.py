@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 
 from vega_policy.envs.libero.assets import Assets
-from vega_policy.envs.libero.env import ACTION_DIM, CAMERAS, LiberoEnv
+from vega_policy.envs.libero.env import LiberoEnv
 from vega_policy.envs.libero.plain import PlainLibero
+from vega_policy.envs.libero.spaces import ACTION_DIM, CAMERAS
 from vega_policy.envs.libero.tasks import find_task, load_init_states
 
 
