@@ -137,10 +137,12 @@ class Guard:
         return asked, SafeAction.HOLD if asked is None and answer is SafeAction.SLOW_STOP else answer
 
     def _new_faults(self, memory: Memory, tick: Tick) -> tuple[Fault, ...]:
+        # A fault that is latched explains why no command comes.
+        command_s = memory.command_s if not memory.faults else None
         found = (
             *find_timing_faults(self.limits, tick.now_s, memory.tick_s),
             *find_state_faults(self.limits, tick.now_s, tick.measured, memory.measured, self.period_s),
-            *find_command_faults(self.limits, tick, memory.command_s),
+            *find_command_faults(self.limits, tick, command_s),
         )
         latched = {fault.kind for fault in memory.faults}
         return tuple(fault for fault in found if fault.kind not in latched)
