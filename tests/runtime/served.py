@@ -37,6 +37,7 @@ class Obedient:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.is_asked = threading.Event()
+        self.tasks: list[str] = []
 
     def session(self) -> "ObedientSession":
         return ObedientSession(self)
@@ -54,6 +55,7 @@ class ObedientSession:
 
     def act(self, observation: Mapping[str, Any]) -> Chunk:
         self.parent.is_asked.set()
+        self.parent.tasks.append(observation["task"])
         assert self.parent.may_answer.wait(60)
         self.count += 1
         match observation["task"]:

@@ -1,5 +1,6 @@
 """The server over real sockets: openpi's client, the door, and clients that behave badly."""
 
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -182,11 +183,14 @@ def test_a_policy_that_fails_for_one_goes_on_for_another(task: str, reason: str)
 
 def test_a_robot_that_does_not_read_holds_up_nobody() -> None:
     request = pack(SPEC.select(observation("long")))
-    with served() as port, client(port) as good, raw_client(port, max_queue=1, close_timeout=0.1) as slow:
-        for _ in range(40):  # 18 MB of answers, more than the sockets and both libraries hold
+    policy = Obedient()
+    with served(policy) as port, client(port) as good, raw_client(port, max_queue=1) as slow:
+        for _ in range(60):  # 27 MB of answers, more than the sockets and both libraries hold
             slow.send(request)
-        for count in range(1, 6):
+        for count in range(1, 81):
             assert good.act(observation())[0, 1] == count
+        assert 0 < policy.tasks.count("long") < 60
+        slow.socket.shutdown(socket.SHUT_RDWR)  # a farewell would wait for the answers before it
 
 
 def test_robots_side_by_side_get_their_own_actions() -> None:

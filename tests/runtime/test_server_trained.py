@@ -1,0 +1,57 @@
+"""A VEGA policy as the server takes it: sharing a batch, or sharing weights, changes nobody's actions."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vega_policy.configuration_vega import VegaConfig
+from vega_policy.heads.config import HeadConfig
+from vega_policy.runtime.acting import ActingPolicy
+from vega_policy.runtime.batching import OneByOne
+from vega_policy.runtime.serving import Together, batched, spec_of
+
+
+def observation(seed: int) -> dict[str, Any]:
+    generator = np.random.default_rng(seed)
+    pixels = {name: generator.integers(0, 256, (64, 64, 3), dtype=np.uint8) for name in ("image", "image2")}
+    state = {"eef": {"pos": generator.normal(size=3), "quat": np.array([0.0, 0, 0, 1])}}
+    return {
+        "pixels": pixels,
+        "robot_state": state | {"gripper": {"qpos": generator.normal(size=2)}},
+        "task_description": ("open the drawer", "put the bowl on the plate")[seed % 2],
+    }
+
+
+@pytest.fixture(scope="module")
+def memoryless() -> ActingPolicy:
+    return ActingPolicy.untrained(VegaConfig(device="cpu"))
+
+
+def test_robots_in_one_batch_get_what_they_would_get_alone(memoryless: ActingPolicy) -> None:
+    policy = batched(memoryless, max_batch=4)
+    assert isinstance(policy, Together)
+    observations = [observation(seed) for seed in range(3)]
+    shared = policy.infer([0, 1, 2], observations)
+    for session, (seen, chunk) in enumerate(zip(observations, shared, strict=True)):
+        np.testing.assert_allclose(chunk, policy.infer([session], [seen])[0], atol=1e-4)
+    assert np.abs(shared[0] - shared[1]).max() > 1e-3, "the robots see different things"
+
+
+def test_the_contract_names_what_the_policy_reads(memoryless: ActingPolicy) -> None:
+    spec = spec_of(memoryless, 20.0, "r1")
+    assert spec.select(observation(0)).keys() == spec.observation.keys()
+    spec.action.check("actions", memoryless.act(spec.check(observation(0))))
+
+
+def test_robots_with_a_memory_each_have_their_own() -> None:
+    head = HeadConfig(name="flow", slots="per_step", width=32, num_blocks=1, num_euler_steps=2)
+    policy = batched(ActingPolicy.untrained(replace(VegaConfig(device="cpu"), head=head)), max_batch=4)
+    assert isinstance(policy, OneByOne)
+    for session in (0, 1):
+        policy.reset(session, seed=5)
+    seen = observation(0)
+    first, second = (policy.infer([0], [seen])[0] for _ in range(2))
+    assert np.abs(first - second).max() > 1e-3, "the noise goes on with the episode"
+    np.testing.assert_array_equal(policy.infer([1], [seen])[0], first)
