@@ -13,6 +13,7 @@ from vega_policy.envs.libero import assets as assets_module
 from vega_policy.envs.libero import rendering
 from vega_policy.envs.libero.assets import ASSETS_VARIABLE, REQUIRED, STANDIN_FOLDER, resolve_assets
 from vega_policy.envs.libero.env import LiberoEnv
+from vega_policy.envs.libero.installation import MUJOCO_VERSION
 
 IMPORT = """
 import os
@@ -158,6 +159,15 @@ def test_both_kinds_of_assets_live_in_one_process() -> None:
     assert (kinds, len(hashes)) == (["official", "standin"], 2)
     for env in envs:
         env.close()
+
+
+def test_the_lock_holds_one_opencv_and_nothing_that_libero_only_trains_with() -> None:
+    """Two OpenCV distributions overwrite each other's files; egl-probe needs a compiler."""
+    lock = (Path(__file__).parents[2] / "requirements.lock").read_text()
+    names = {line.partition("==")[0].strip().lower().replace("_", "-") for line in lock.splitlines()}
+    assert {name for name in names if name.startswith("opencv")} == {"opencv-python-headless"}
+    assert not names & {"robomimic", "egl-probe", "hf-egl-probe"}
+    assert f"mujoco=={MUJOCO_VERSION}" in lock
 
 
 def test_the_users_gl_backend_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
