@@ -1,3 +1,4 @@
+import concurrent.futures
 import threading
 
 import numpy as np
@@ -11,9 +12,8 @@ REQUEST = ChunkRequest(Reading(state(), {}), "task", np.zeros((0, 7)))
 
 
 def wait_for(source: PolicyThread) -> np.ndarray:
-    answer = source._answer
-    assert answer is not None
-    assert answer.ready.wait(timeout=30)
+    assert source._under_way is not None
+    concurrent.futures.wait([source._under_way], timeout=30)
     chunk = source.poll()
     assert chunk is not None
     return chunk
@@ -39,29 +39,32 @@ def test_a_policy_that_fails_is_reported_and_can_be_asked_again() -> None:
     def infer(request: ChunkRequest) -> np.ndarray:
         raise ZeroDivisionError("in the model")
 
-    source = PolicyThread(infer, lambda: None)
+    resets: list[bool] = []
+    source = PolicyThread(infer, lambda: resets.append(True))
     for _ in range(2):
         source.ask(REQUEST)
         with pytest.raises(ChunkError, match="in the model"):
             wait_for(source)
+    assert len(resets) == 2
 
 
-def test_what_was_under_way_before_a_reset_never_comes() -> None:
-    go, started, resets = threading.Event(), threading.Event(), []
+def test_what_was_under_way_before_a_reset_never_comes_and_the_policy_is_used_by_one_thread() -> None:
+    go, started, calls = threading.Event(), threading.Event(), []
 
     def infer(request: ChunkRequest) -> np.ndarray:
         started.set()
         go.wait(timeout=30)
-        return np.zeros((1, 7)) if request is REQUEST else np.ones((1, 7))
+        calls.append(request.task)
+        return np.full((1, 7), len(calls))
 
-    source = PolicyThread(infer, lambda: resets.append(True))
+    source = PolicyThread(infer, lambda: calls.append("reset"))
     source.ask(REQUEST)
-    old = source._answer
+    assert started.wait(timeout=30)
     source.reset()
-    go.set()
-    assert old is not None
-    assert old.ready.wait(timeout=30)
     assert source.poll() is None
-    source.ask(ChunkRequest(REQUEST.reading, "task", REQUEST.ahead))
-    np.testing.assert_array_equal(wait_for(source), np.ones((1, 7)))
-    assert resets == [True]
+    source.ask(REQUEST)
+    go.set()
+    assert wait_for(source)[0, 0] == 4
+    source.ask(REQUEST)
+    wait_for(source)
+    assert calls == ["reset", "task", "reset", "task", "task"]

@@ -1,7 +1,7 @@
 """Where chunks come from: a policy in this process or elsewhere, never in the control loop's way."""
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,9 +51,15 @@ class ChunkSource(Protocol):
 
 
 class PolicyThread:
-    """A policy in this process, in a thread of its own for every chunk.
+    """A policy that blocks, here or behind a client, in one thread of its own.
 
-    A policy that hangs, hangs its thread only. A chunk asked for before a `reset` is dropped.
+    All calls to it are made in that thread, one after the other, so it need not be thread-safe. `reset` runs
+    there as well, before the next chunk is computed, and again after a failure, since nobody knows what that
+    left behind. A policy that hangs keeps the process from ending, but not the arm from being stopped.
+
+    Args:
+        infer: computes a chunk; any exception of its becomes a `ChunkError`.
+        reset: starts an episode.
     """
 
     def __init__(
@@ -61,40 +67,33 @@ class PolicyThread:
     ) -> None:
         self._infer = infer
         self._reset = reset
-        self._answer: _Answer | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
+        self._under_way: Future[Float[np.ndarray, "rows 7"]] | None = None
+        self._is_new_episode = True
 
     def ask(self, request: ChunkRequest) -> None:
-        """Starts the computation."""
-        self._answer = answer = _Answer()
-        threading.Thread(target=answer.fill, args=(self._infer, request), daemon=True).start()
+        """Starts the computation, as soon as an old one has ended."""
+        self._under_way = self._thread.submit(self._compute, request, self._is_new_episode)
+        self._is_new_episode = False
 
     def poll(self) -> Float[np.ndarray, "rows 7"] | None:
         """The finished chunk; see `ChunkSource`."""
-        answer = self._answer
-        if answer is None or not answer.ready.is_set():
+        if self._under_way is None or not self._under_way.done():
             return None
-        self._answer = None
-        if answer.error is not None:
-            raise ChunkError(f"the policy failed: {answer.error!r}") from answer.error
-        return answer.actions
+        finished, self._under_way = self._under_way, None
+        try:
+            return finished.result()
+        except Exception as error:  # whatever a policy raises: it must not end the loop
+            self._is_new_episode = True
+            raise ChunkError(f"the policy failed: {error!r}") from error
 
     def reset(self) -> None:
-        """Waits for nothing: an old computation ends in its own time, unheard."""
-        self._answer = None
-        self._reset()
+        """Waits for nothing; what is under way ends in its own time, unheard."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+        self._under_way, self._is_new_episode = None, True
 
-
-class _Answer:
-    def __init__(self) -> None:
-        self.ready = threading.Event()
-        self.actions: Float[np.ndarray, "rows 7"] | None = None
-        self.error: Exception | None = None
-
-    def fill(
-        self, infer: Callable[[ChunkRequest], Float[np.ndarray, "rows 7"]], request: ChunkRequest
-    ) -> None:
-        try:
-            self.actions = infer(request)
-        except Exception as error:  # whatever a policy raises belongs to the loop, not to the thread
-            self.error = error
-        self.ready.set()
+    def _compute(self, request: ChunkRequest, is_new_episode: bool) -> Float[np.ndarray, "rows 7"]:
+        if is_new_episode:
+            self._reset()
+        return self._infer(request)
