@@ -20,6 +20,7 @@ POLICY = "--policy.path=configs/policy/vega_tiny.yaml"
         (["--policy.path=nowhere/at/all"], "there is nothing of the kind at nowhere/at/all"),
         (["--policy.type=hold"], "expected --policy.path=DIR, got --policy.type=hold"),
         ([POLICY, "--max_batch=0"], "expected --max_batch >= 1, got 0"),
+        ([POLICY, "--observation=openpi_libro"], "did you mean openpi_libero?"),
         ([POLICY, "--control_hz=0"], "expected --control_hz > 0"),
         ([POLICY, "--prot=1"], "did you mean --port?"),
     ],

@@ -72,10 +72,16 @@ class ObedientSession:
 
 @contextmanager
 def served(policy: Obedient | None = None, **listen: Any) -> Iterator[int]:
-    """Serves inside the context, which gives the port."""
+    """Serves an obedient policy inside the context, which gives the port."""
+    with serving((policy or Obedient()).batched(), SPEC, **listen) as port:
+        yield port
+
+
+@contextmanager
+def serving(policy: BatchedPolicy, spec: PolicySpec, **listen: Any) -> Iterator[int]:
+    """Serves any policy inside the context, which gives the port."""
     running: queue.Queue[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
-    settings = Listen(**{"port": 0, **listen})
-    server = PolicyServer((policy or Obedient()).batched(), SPEC, settings)
+    server = PolicyServer(policy, spec, Listen(**{"port": 0, **listen}))
 
     async def run() -> None:
         stop = asyncio.Event()

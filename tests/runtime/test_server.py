@@ -1,5 +1,6 @@
 """The server over real sockets: openpi's client, the door, and clients that behave badly."""
 
+import functools
 import socket
 import threading
 import urllib.error
@@ -15,6 +16,7 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from served import SPEC, Obedient, observation, served
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from vega_policy.runtime.client import PolicyClient
 from vega_policy.runtime.server import Listen
@@ -124,7 +126,7 @@ def test_only_who_shows_the_token_is_let_in() -> None:
 
 def test_a_web_page_is_not_let_in() -> None:
     with served() as port, pytest.raises(InvalidStatus) as caught:
-        connect(f"ws://127.0.0.1:{port}", origin="http://elsewhere.example", proxy=None)
+        connect(f"ws://127.0.0.1:{port}", origin=Origin("http://elsewhere.example"), proxy=None)
     assert caught.value.response.status_code == 403
 
 
@@ -204,7 +206,7 @@ def test_robots_side_by_side_get_their_own_actions() -> None:
 
     wrong: list[Any] = []
     with served() as port:
-        run_together([lambda robot=robot: drive(port, robot, wrong) for robot in range(3)])
+        run_together([functools.partial(drive, port, robot, wrong) for robot in range(3)])
     assert not wrong
 
 

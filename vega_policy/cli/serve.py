@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vega_policy.cli.parsing import parse
+from vega_policy.cli.parsing import parse, refuse_unknown
 from vega_policy.cli.policies import MakeLearned, PolicyConfig, policy_factory
 from vega_policy.cli.provenance import checkpoint_sha256, local_checkpoint
 from vega_policy.runtime.server import Listen, PolicyServer
+
+OBSERVATIONS = ("libero", "openpi_libero")
 
 
 @dataclass
@@ -29,6 +31,7 @@ class ServeConfig:
     host: str = "127.0.0.1"  # this machine only; 0.0.0.0 for all networks, with --token_file
     port: int = 8000  # 0 takes any free port
     token_file: Path | None = None  # holds what clients must show in their Authorization header
+    observation: str = "libero"  # what robots send: libero, or openpi_libero as in its example
     control_hz: float = 20.0  # rate at which the policy's actions are meant to be played
     max_batch: int = 8  # robots in one pass, where the policy allows it
     max_wait_ms: float = 5.0  # a request waits this long for others
@@ -38,6 +41,7 @@ class ServeConfig:
         for name, least in {"port": 0, "max_batch": 1, "max_wait_ms": 0, "max_message_mib": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"expected --{name} >= {least}, got {getattr(self, name)}")
+        refuse_unknown([self.observation], OBSERVATIONS, "--observation")
         if self.control_hz <= 0:
             raise ValueError(f"expected --control_hz > 0, got {self.control_hz}")
         if self.policy.path is None:
@@ -72,12 +76,16 @@ def prepare(config: ServeConfig) -> PolicyServer:
     make_policy = policy_factory(config.policy)
     assert isinstance(make_policy, MakeLearned)
 
+    from vega_policy.runtime.openpi_libero import OpenpiLibero, openpi_libero_spec
     from vega_policy.runtime.serving import batched, spec_of
 
     checkpoint = local_checkpoint(make_policy.path)
     acting = replace(make_policy, path=str(checkpoint)).load()
     spec = spec_of(acting, config.control_hz, f"{make_policy.path}@{_digest(checkpoint)}")
-    return PolicyServer(batched(acting, config.max_batch), spec, listen)
+    policy = batched(acting, config.max_batch)
+    if config.observation == "openpi_libero":
+        return PolicyServer(OpenpiLibero(policy), openpi_libero_spec(spec), listen)
+    return PolicyServer(policy, spec, listen)
 
 
 def listen_of(config: ServeConfig) -> Listen:
