@@ -1,11 +1,13 @@
 """Weights to and from a checkpoint folder: what belongs in, and nothing silently missing.
 
 Frozen weights that came from the Hub stay out; the configuration records their id and revision, and building
-the policy fetches them again. Everything else must be in the file, name by name and shape by shape.
+the policy fetches them again. Everything else must be in the file, name by name and shape by shape. The empty
+prompt's embedding lies beside it, so that loading does not fetch a text encoder of billions of weights.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,11 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import safe_open
 from torch import Tensor
 
+from vega_policy.simulators.prompt import FILE as PROMPT_FILE
+from vega_policy.simulators.prompt import save_prompt
+
 if TYPE_CHECKING:
+    from vega_policy.configuration_vega import VegaConfig
     from vega_policy.modeling_vega import VegaPolicy
 
 
@@ -34,20 +40,32 @@ def external_names(policy: "VegaPolicy") -> set[str]:
 
 
 def save_weights(policy: "VegaPolicy", folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
-    """Writes `config.json` and `model.safetensors`.
+    """Writes `config.json`, `model.safetensors` and, where the simulator is the Hub's, its prompt embedding.
 
     Args:
         policy: The policy to save.
         folder: An existing folder.
         state_dict: A gathered state dict, when the policy's own is sharded.
     """
-    policy.config._save_pretrained(folder)
+    config = policy.config
+    replace(config, simulator=replace(config.simulator, prompt_path=None))._save_pretrained(folder)
+    prompt = getattr(policy.simulator.backbone, "prompt_embedding", None)
+    if config.simulator.is_from_hub and prompt is not None:
+        save_prompt(folder / PROMPT_FILE, prompt)
     left_out = external_names(policy)
     weights = {
         name: value for name, value in (state_dict or policy.state_dict()).items() if name not in left_out
     }
     num_bytes = sum(value.numel() * value.element_size() for value in weights.values())
     save_torch_state_dict(weights, str(folder), max_shard_size=max(num_bytes, 1))
+
+
+def with_saved_prompt(config: "VegaConfig", folder: Path) -> "VegaConfig":
+    """The configuration, with the embedding that lies in a checkpoint folder, if one does."""
+    file = folder / PROMPT_FILE
+    if not file.is_file():
+        return config
+    return replace(config, simulator=replace(config.simulator, prompt_path=str(file)))
 
 
 def load_weights(policy: "VegaPolicy", file: Path, device: str) -> None:

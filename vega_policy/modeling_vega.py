@@ -12,6 +12,7 @@ from typing import Any, Self, override
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
+from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor
 from lerobot.utils.constants import ACTION, OBS_STATE
@@ -20,7 +21,7 @@ from torch import Tensor
 from vega_policy.backbones.base import Reading
 from vega_policy.backbones.factory import build_backbone
 from vega_policy.cameras import Cameras, Clips, newest_squares
-from vega_policy.checkpoint import load_weights, save_weights
+from vega_policy.checkpoint import load_weights, save_weights, with_saved_prompt
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.heads.build import build_head
 from vega_policy.heads.prefix import ChunkPrefix
@@ -176,6 +177,26 @@ class VegaPolicy(PreTrainedPolicy):
     @override
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         save_weights(self, save_directory, state_dict)
+
+    @classmethod
+    @override
+    def from_pretrained(
+        cls, pretrained_name_or_path: str | Path, *, config: VegaConfig | None = None, **kwargs: Any
+    ) -> Self:
+        """Loads a checkpoint folder or Hub id, strictly.
+
+        Args:
+            pretrained_name_or_path: The folder or id.
+            config: Replaces the checkpoint's own.
+            kwargs: Those of LeRobot's `from_pretrained`.
+
+        Raises:
+            FileNotFoundError: There is no checkpoint, or Hub weights that it needs are out of reach.
+            ValueError: The weights do not match the configuration.
+        """
+        path = pretrained_name_or_path
+        config = config or PreTrainedConfig.from_pretrained(path, revision=kwargs.get("revision"))
+        return super().from_pretrained(path, config=with_saved_prompt(config, Path(path)), **kwargs)
 
     @classmethod
     @override

@@ -64,6 +64,7 @@ def test_frozen_hub_weights_stay_out(
     assert frozen == {f"simulator.{name}" for name, _ in policy.simulator.named_parameters()}
     policy.save_pretrained(tmp_path)
     assert not frozen & load_file(tmp_path / "model.safetensors").keys()
+    assert (tmp_path / "empty_prompt.safetensors").is_file()
     loaded = VegaPolicy.from_pretrained(tmp_path)  # builds the same simulator again: its seed is configured
     policy.reset()
     assert torch.equal(loaded.predict_action_chunk(make_batch()), policy.predict_action_chunk(make_batch()))
