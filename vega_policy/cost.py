@@ -42,9 +42,10 @@ def policy_cost(config: VegaConfig) -> list[PartCost]:
     """Counts each part of the policy that a configuration describes, without reading any weights."""
     policy = _build(config, "meta")
     flops = _count_flops(policy, "meta")
-    if flops is None and sum(parameter.numel() for parameter in policy.parameters()) < SMALL_PARAMETERS:
+    is_small = sum(parameter.numel() for parameter in policy.parameters()) < SMALL_PARAMETERS
+    if flops["backbone"] is None and is_small:
         flops = _count_flops(_build(config, "cpu"), "cpu")
-    return [_part(name, part, (flops or {}).get(name)) for name, part in policy.named_children()]
+    return [_part(name, part, flops[name]) for name, part in policy.named_children()]
 
 
 def decision_latency_s(policy: VegaPolicy, rounds: int) -> list[float]:
@@ -71,18 +72,19 @@ def _batch(policy: VegaPolicy, device: str) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _count_flops(policy: VegaPolicy, device: str) -> dict[str, int] | None:
-    """Operations by part; None where a part cannot run on the meta device."""
+def _count_flops(policy: VegaPolicy, device: str) -> dict[str, int | None]:
+    """Operations by part; None for a backbone that cannot run on the meta device."""
     batch = _batch(policy, device)
     clips = policy.cameras.clips(batch)
+    simulator, _ = _counted(lambda: policy.simulate(clips))
+    proprio, _ = _counted(lambda: policy.feel(batch))
+    slots = torch.empty(1, policy.head.num_slots, policy.backbone.hidden_dim, device=device)
+    head, _ = _counted(lambda: policy.head.sample(slots, [torch.Generator()]))
     try:
-        simulator, _ = _counted(lambda: policy.simulate(clips))
-        proprio, _ = _counted(lambda: policy.feel(batch))
-        everything, reading = _counted(lambda: policy.read(batch, clips))
-        head, _ = _counted(lambda: policy.head.sample(reading.hidden, [torch.Generator()]))
+        everything, _ = _counted(lambda: policy.read(batch, clips))
+        backbone = everything - simulator - proprio
     except NotImplementedError:
-        return None
-    backbone = everything - simulator - proprio
+        backbone = None
     return {"simulator": simulator, "backbone": backbone, "proprio": proprio, "head": head}
 
 
