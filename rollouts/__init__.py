@@ -1,7 +1,6 @@
-"""The examination: closed-loop episodes, their results and statistics. Installs as `vega_policy.rollouts`."""
+"""The examination: closed-loop episodes, results and statistics. Installs as `vega_policy.rollouts`."""
 
 if __name__ == "rollouts":
     raise ImportError(
-        "import vega_policy.rollouts, not rollouts: two copies of one module would break isinstance and "
-        "pickling"
+        "import vega_policy.rollouts, not rollouts: two copies of one module would break isinstance and pickling"
     )
