@@ -1,6 +1,4 @@
 """The examination: closed-loop episodes, results and statistics. Installs as `vega_policy.rollouts`."""
 
 if __name__ == "rollouts":
-    raise ImportError(
-        "import vega_policy.rollouts, not rollouts: two copies of one module would break isinstance and pickling"
-    )
+    raise ImportError("import vega_policy.rollouts, not rollouts: two copies of one module break isinstance")
