@@ -43,6 +43,7 @@ class PlainLibero:
 
     def reset(self, seed: int, init_state: NDArray[np.float64]) -> Mapping[str, Any]:
         """Seed, reset, set the init state and settle; returns LIBERO's observation."""
+        self._make_current()
         with assets_lent(self._assets), quiet(), numpy_seeded(seed):
             self.env.seed(seed)
             self.env.reset()
@@ -56,11 +57,14 @@ class PlainLibero:
         observation, _, done, _ = self.env.step(action)
         return observation, bool(done)
 
-    def make_current(self) -> None:
-        """Make its GL context current, which LIBERO does on creation only; needed beside other contexts."""
-        self.env.sim._render_context_offscreen.gl_ctx.make_current()
-
     def close(self) -> None:
         """Free the simulation and its GL context."""
-        self.make_current()
+        self._make_current()
         self.env.close()
+
+    def _make_current(self) -> None:
+        """Make its GL context current, or freeing it would delete another context's objects.
+
+        LIBERO does so on creation only; steps taken after another environment's must follow a reset.
+        """
+        self.env.sim._render_context_offscreen.gl_ctx.make_current()

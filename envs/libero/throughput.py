@@ -36,10 +36,9 @@ def measure_steps(
     init_state = load_init_states(task)[0]
     plain = PlainLibero(task, assets)
     env = LiberoEnv(suite, task_id, assets=assets.folder)
-    plain.reset(seed, init_state)
     seconds: dict[str, list[float]] = {"plain": [], **{f"chunk {length}": [] for length in chunks}}
     for _ in range(rounds):
-        plain.make_current()
+        plain.reset(seed, init_state)
         seconds["plain"].append(_seconds(plain.step, actions) / steps)
         for length in chunks:
             env.reset(seed=seed)
