@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 TYPED := build/typed
 
-.PHONY: setup demo test lint types check wheel clean
+.PHONY: setup demo test test-slow lint types check clean
 
 setup:
 	@bash bootstrap.sh
@@ -10,8 +10,11 @@ setup:
 demo: setup
 	$(PYTHON) -m vega_policy.cli.eval --config_path=configs/eval/demo.yaml
 
-test: setup
-	$(PYTHON) -m pytest -n 2 --dist=loadfile
+test: setup  # every test but those that take minutes; each of these has a small form that runs here
+	$(PYTHON) -m pytest -n 2 --dist=loadfile -m "not slow"
+
+test-slow: setup
+	$(PYTHON) -m pytest -m slow
 
 lint: setup
 	$(PYTHON) -m ruff check .

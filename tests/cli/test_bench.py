@@ -35,8 +35,8 @@ def test_the_table_and_the_json_hold_the_same_run(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["envs"], "usage: vega-bench {env}"),
-        ([], "usage: vega-bench {env}"),
+        (["envs"], "usage: vega-bench {env,policy}"),
+        ([], "usage: vega-bench {env,policy}"),
         (["env", "--suite=libero_spacial"], "did you mean 'libero_spatial'"),
     ],
 )

@@ -138,7 +138,7 @@ def test_films_are_written_for_the_first_trials(tmp_path: Path) -> None:
 def start_slow_run(folder: Path) -> subprocess.Popen:
     script = Path(__file__).parent / "tiny_world.py"
     return subprocess.Popen(
-        [sys.executable, script, folder, "4", "0.05"],
+        [sys.executable, script, folder, "4", "0.2"],
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
