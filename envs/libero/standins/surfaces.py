@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+
 from vega_policy.envs.libero.standins.mjcf import png
 
 Field = npt.NDArray[np.float64]
