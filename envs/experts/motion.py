@@ -1,8 +1,8 @@
 """From a hand pose and a target to one 7-dim action of LIBERO's OSC_POSE controller at 20 Hz.
 
-The controller adds `0.05 m * a` and turns by `0.5 rad * a` (world frame, robosuite's `osc_pose.json`) starting
-from the *current* hand pose, and saturates near 13 mm per step; so a proportional law with a gain far above one
-moves at full speed and still stops without overshoot.
+The controller adds `0.05 m * a` and turns by `0.5 rad * a` (world frame, robosuite's `osc_pose.json`)
+starting from the *current* hand pose, and saturates near 13 mm per step; so a proportional law with a gain
+far above one moves at full speed and still stops without overshoot.
 """
 
 from __future__ import annotations

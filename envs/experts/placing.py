@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vega_policy.envs.experts.geometry import UP, Pose, Vector, rotation_about
+from vega_policy.envs.experts.geometry import UP, Matrix, Pose, Vector, rotation_about
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.grasps import Grasp, best_first, plan_grasps
 from vega_policy.envs.experts.regions import Region, region_of
-from vega_policy.envs.experts.rehearsal import Rehearsal
+from vega_policy.envs.experts.rehearsal import Reach, Rehearsal
 from vega_policy.envs.experts.world import World
 
 HOVER_M = 0.07
@@ -72,6 +72,16 @@ class PutPlanner:
                 return plans[-1]
         return min(plans, key=lambda plan: plan.cost)
 
+    def plan_held(self) -> PutPlan:
+        """Return a plan for an object that is in the hand already: the grasp is the one it is held by."""
+        self._rehearsal.refresh()
+        held = self._world.pose(self._subgoal.subject).inverse() @ self._world.hand
+        plans = [
+            PutPlan(held, placement, placement.cost + self._place_cost(held, placement))
+            for placement in self.placements()
+        ]
+        return min(plans, key=lambda plan: plan.cost)
+
     def _grasps(self) -> Iterator[Grasp]:
         """Upright grasps first, leaning ones only when none of those will do."""
         subject = self._subgoal.subject
@@ -114,7 +124,7 @@ class PutPlanner:
             self._rehearsal.reach(hand.moved(offset), at.q), placement.pose.moved(offset)
         )
 
-    def _carrying_cost(self, reach, pose: Pose) -> float:
+    def _carrying_cost(self, reach: Reach, pose: Pose) -> float:
         return self._rehearsal.arm_cost(reach, carried=(self._subgoal.subject, pose), opening_m=0.01)
 
     def placements(self) -> list[Placement]:
@@ -129,12 +139,11 @@ class PutPlanner:
                     return sorted(found, key=lambda placement: placement.cost)[:3]
         return sorted(found, key=lambda placement: placement.cost)[:3] or [self._above(region, rotation)]
 
-    def _on_spots(self, region: Region, rotation, side: Vector, cost: float) -> list[Placement]:
+    def _on_spots(self, region: Region, rotation: Matrix, side: Vector, cost: float) -> list[Placement]:
         found = []
         for spot in region.spots()[:SPOTS]:
-            placement = self._at(
-                region, Pose(spot, rotation), side, cost + 3.0 * np.linalg.norm(spot - region.spots()[0])
-            )
+            aside_m = float(np.linalg.norm(spot - region.spots()[0]))
+            placement = self._at(region, Pose(spot, rotation), side, cost + 3.0 * aside_m)
             found += [placement] if placement else []
             if len(found) == 3:
                 break
@@ -163,6 +172,6 @@ class PutPlanner:
     def _is_free(self, pose: Pose) -> bool:
         return self._rehearsal.object_depth(self._subgoal.subject, pose) < 0.0005
 
-    def _above(self, region: Region, rotation) -> Placement:
+    def _above(self, region: Region, rotation: Matrix) -> Placement:
         """Nothing fits: aim at the region's middle and let contact decide."""
         return Placement(Pose(region.spots()[0], rotation), UP, 5.0)

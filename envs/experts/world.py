@@ -192,10 +192,11 @@ class World:
         return self._raw.object_sites_dict[region].parent_name
 
     def container_of(self, region: str | None) -> str | None:
-        """Return what opens and closes around a region: the region itself (a drawer), its fixture, or nothing."""
+        """Return what opens and closes around a region: itself (a drawer), its fixture, or nothing."""
         site = self.region(region) if region is not None else None
-        if site is None or self.fixture(site.parent_name) is None:
+        fixture = None if site is None else self.fixture(site.parent_name)
+        if site is None or fixture is None:
             return None
         if site.joints:
             return region
-        return site.parent_name if self.fixture(site.parent_name).joints else None
+        return site.parent_name if fixture.joints else None

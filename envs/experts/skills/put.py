@@ -1,7 +1,8 @@
 """Pick an object up and put it where a subgoal `in` or `on` wants it.
 
-Which part of that comes next is read from the state: not held means fetch, held means deliver, delivered means
-let go and leave. The memory is short: the plan, how long the fingers have been closing or opening, the exit.
+Which part of that comes next is read from the state: not held means fetch, held means deliver, delivered
+means let go and leave. The memory is short: the plan, how long the fingers have been closing or opening, the
+exit.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Put:
         along = float(-error @ placement.exit)
         aside = float(np.linalg.norm(error + along * placement.exit))
         if aside < (0.025 if self._lowering else 0.01) and along < 0.12:
-            return self._lower(target, along, placement)
+            return self._lower(target, along)
         self._lowering.clear()
         below = float(hand.position[2] - self._world.lowest_z(self._object))
         before = target.moved(HOVER_M * placement.exit)
@@ -131,7 +132,7 @@ class Put:
         assert self._plan is not None
         return placement.pose.rotation @ self._plan.grasp.rotation
 
-    def _lower(self, target: Pose, along: float, placement: Placement) -> Action:
+    def _lower(self, target: Pose, along: float) -> Action:
         self._lowering.append(along)
         recent = self._lowering[-6:]
         stopped = len(self._lowering) > 10 and recent[0] - recent[-1] < 0.003
