@@ -1,7 +1,8 @@
 """A scratch copy of the simulation in which hand and object poses are tried before they are commanded.
 
-Inverse kinematics puts the whole arm where the controller would put it (same null-space posture), and MuJoCo's
-own collision test then says what it would touch: link against link, no hand-made boxes. Time never advances here.
+Inverse kinematics puts the whole arm where the controller would put it (same null-space posture), and
+MuJoCo's own collision test then says what it would touch: link against link, no hand-made boxes. Time never
+advances here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from vega_policy.envs.experts.geometry import Pose, rotation_vector
 from vega_policy.envs.experts.world import ROBOT, World
 
 MARGIN_M = 0.003
-MOVABLE_WEIGHT = 0.3  # brushing a free object or a door is a smaller fault than hitting a wall
+MOVABLE_WEIGHT = 0.3  # brushing a free object is a smaller fault than hitting a wall
 ITERATIONS = 25
 DAMPING = 1e-5
 STEP_LIMIT_RAD = 0.3
@@ -47,7 +48,7 @@ class Rehearsal:
         self._model.opt.o_margin = MARGIN_M
         self._data = mujoco.MjData(self._model)
         self._limits = self._model.jnt_range[self._model.dof_jntid[world.arm_dofs]]
-        self._movable = world.movable_geoms
+        self._movable = np.array([world.is_object(owner) for owner in world.owners])
         self._moving = self._geoms_of_moving_links()
         self.refresh()
 

@@ -54,12 +54,6 @@ class World:
             owners.append(ROBOT if is_robot else roots.get(root, SCENERY))
         return np.array(owners)
 
-    @property
-    def movable_geoms(self) -> np.ndarray:
-        """Say for every geom whether it can be pushed aside: its body, or one above it, has a joint."""
-        moving = self.model.body_weldid[self.model.geom_bodyid] != 0
-        return moving & (self.owners != ROBOT)
-
     def _geoms(self, names: Collection[str]) -> set[int]:
         return {self.model.geom(name).id for name in names}
 
@@ -142,10 +136,9 @@ class World:
         reach = np.einsum("nij,nj->ni", np.abs(matrices), halves)
         return middle - reach, middle + reach
 
-    def extent(self, name: str) -> tuple[Vector, Vector]:
-        """Return the lower and upper corner of the world-aligned box around an object."""
-        low, high = self.bounds(self.geoms_of(name))
-        return low.min(axis=0), high.max(axis=0)
+    def lowest_z(self, name: str) -> float:
+        """Return the height of an object's lowest point."""
+        return float(self.bounds(self.geoms_of(name))[0][:, 2].min())
 
     def height_along(
         self, start: Vector, end: Vector, radius_m: float, ignore: Collection[str] = ()
@@ -199,10 +192,11 @@ class World:
         return self._raw.object_sites_dict[region].parent_name
 
     def container_of(self, region: str | None) -> str | None:
-        """Return what opens and closes around a region: the region itself (a drawer), its fixture, or nothing."""
+        """Return what opens and closes around a region: itself (a drawer), its fixture, or nothing."""
         site = self.region(region) if region is not None else None
-        if site is None or self.fixture(site.parent_name) is None:
+        fixture = None if site is None else self.fixture(site.parent_name)
+        if site is None or fixture is None:
             return None
         if site.joints:
             return region
-        return site.parent_name if self.fixture(site.parent_name).joints else None
+        return site.parent_name if fixture.joints else None
