@@ -111,7 +111,7 @@ class HoldPlanner:
         return chosen
 
     def _protrusion(self, part: MovingPart, point: Vector) -> float:
-        """Return how far (m) a point sticks out the way its part opens, plus its lever; no knob does."""
+        """Return how far (m) a point sticks out the way its part opens, plus its lever. Knobs have no such way."""
         signs = {"open": 1.0, "close": -1.0}
         outward = signs.get(self._subgoal.relation, 0.0) * part.direction_at(point)
         return float(outward @ (point - self._middle)) + (0.0 if part.slides else 0.3 * _radius(part, point))

@@ -14,6 +14,7 @@ from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.skills.articulate import Articulate
 from vega_policy.envs.experts.skills.base import Skill
 from vega_policy.envs.experts.skills.put import Put
+from vega_policy.envs.experts.skills.slide import Slide, must_slide
 from vega_policy.envs.experts.world import World
 
 
@@ -68,5 +69,7 @@ class Expert:
 
     def _skill_for(self, subgoal: Subgoal) -> Skill:
         assert self._world is not None
+        if subgoal.places and must_slide(self._world, subgoal):
+            return Slide(self._world, subgoal)
         skill = Put if subgoal.places else Articulate
         return skill(self._world, self._rehearsal, subgoal, self._rng)

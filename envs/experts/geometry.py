@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from jaxtyping import Float
 
@@ -43,6 +42,8 @@ class Pose:
 
 def rotation_about(axis: Vector, angle_rad: float) -> Matrix:
     """Return the rotation by `angle_rad` about a unit axis."""
+    import mujoco
+
     quaternion, matrix = np.empty(4), np.empty(9)
     mujoco.mju_axisAngle2Quat(quaternion, axis, angle_rad)
     mujoco.mju_quat2Mat(matrix, quaternion)
@@ -51,6 +52,8 @@ def rotation_about(axis: Vector, angle_rad: float) -> Matrix:
 
 def rotation_vector(rotation: Matrix) -> Vector:
     """Return axis times angle (rad, angle in [0, pi]) of a rotation matrix."""
+    import mujoco
+
     quaternion, vector = np.empty(4), np.empty(3)
     mujoco.mju_mat2Quat(quaternion, rotation.ravel())
     mujoco.mju_quat2Vel(vector, quaternion, 1.0)
@@ -81,3 +84,34 @@ def hand_rotation(closing: Vector, approach: Vector) -> Matrix:
     rotation = np.stack([closing, np.cross(approach, closing), approach], axis=1)
     flipped = rotation * [-1.0, -1.0, 1.0]
     return min((rotation, flipped), key=lambda option: angle_between(DOWN, option))
+
+
+def safe_turn(current: Matrix, target: Matrix) -> Vector:
+    """Return a rotation vector that leads a hand from one rotation to another past no awkward posture.
+
+    The short way round may point the hand back at the robot or wind up the wrist. Here the approach axis swings
+    the shortest way, and the roll about it changes by the difference of both rolls, measured from `DOWN` and
+    not wrapped. Near the target this is the plain rotation vector.
+    """
+    plain = rotation_vector(target @ current.T)
+    if np.linalg.norm(plain) < NEAR_RAD:
+        return plain
+    return _swing(current[:, 2], target[:, 2]) + (_roll(target) - _roll(current)) * current[:, 2]
+
+
+NEAR_RAD = 0.5
+
+
+def _swing(start: Vector, end: Vector) -> Vector:
+    """Return the shortest rotation vector between two directions."""
+    axis = np.cross(start, end)
+    sine = float(np.linalg.norm(axis))
+    return axis * (np.arctan2(sine, start @ end) / sine) if sine > 1e-9 else np.zeros(3)
+
+
+def _roll(rotation: Matrix) -> float:
+    """Return the angle about the approach axis beyond the shortest swing from `DOWN`, in (-pi, pi]."""
+    swing = _swing(DOWN[:, 2], rotation[:, 2])
+    angle = float(np.linalg.norm(swing))
+    unrolled = rotation_about(swing / angle, angle) @ DOWN if angle > 1e-9 else DOWN
+    return float(np.arctan2(unrolled[:, 1] @ rotation[:, 0], unrolled[:, 0] @ rotation[:, 0]))

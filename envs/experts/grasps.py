@@ -1,17 +1,16 @@
 """Antipodal grasps planned from collision geometry, the same way for every object.
 
-Two surface points that face each other, closer than the fingers open, are a place to pinch: the wall of a
-bowl, sides of a carton, a handle, the knob of a lid. Which of them is good is a matter of a few soft costs
-here and of a rehearsal with the whole arm later.
+Two surface points that face each other, closer than the fingers open, are a place to pinch: the wall of a bowl,
+the sides of a carton, a handle, the knob of a lid. Which of them is good is a matter of a few soft costs here and
+of a rehearsal with the whole arm later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vega_policy.envs.experts.geometry import (
     UP,
@@ -31,6 +30,7 @@ PAD_HALF_M = 0.008
 PAD_ABOVE_SITE_M = 0.0035
 GOOD_DEPTH_M = 0.020
 MAX_PAIRS = 250
+APART_M = 0.012
 EASY_REACH_M = 0.65  # beyond, a vertical hand straightens the elbow
 
 
@@ -80,7 +80,7 @@ def plan_grasps(
     centre_of_mass: Vector,
     current: Matrix,
     base: Vector,
-    leans_rad: Sequence[float],
+    lean_rad: float,
     rng: np.random.Generator,
 ) -> list[Grasp]:
     """Return grasps of an object, cheapest first.
@@ -90,7 +90,7 @@ def plan_grasps(
         centre_of_mass: Of the object, world frame.
         current: The hand's current rotation; turning far from it costs.
         base: Where the robot stands; far from it, the side facing it is preferred.
-        leans_rad: Angles by which the hand may lean about its closing axis; 0 points straight down.
+        lean_rad: Angle by which the hand leans about its closing axis; 0 points straight down.
         rng: Chooses among many surface points.
     """
     pinches = find_pinches(surface, rng)
@@ -99,13 +99,12 @@ def plan_grasps(
     far = np.linalg.norm((pinches.middles - base)[:, :2], axis=1) - EASY_REACH_M
     costs = _pinch_costs(pinches, surface, centre_of_mass) + 2.0 * np.maximum(far, 0.0)
     grasps = []
-    for index in np.argsort(costs)[:MAX_PAIRS]:
+    for index in _spread(pinches.middles, np.argsort(costs))[:MAX_PAIRS]:
         closing = unit(pinches.axes[index] * [1.0, 1.0, 0.0])
-        for lean in leans_rad:
-            rotation = hand_rotation(closing, rotation_about(closing, lean) @ -UP)
-            site = pinches.middles[index] + PAD_ABOVE_SITE_M * rotation[:, 2]
-            cost = costs[index] + 0.15 * angle_between(current, rotation) + 0.5 * abs(lean)
-            grasps.append(Grasp(Pose(site, rotation), float(pinches.widths_m[index]), float(cost)))
+        rotation = hand_rotation(closing, rotation_about(closing, lean_rad) @ -UP)
+        site = pinches.middles[index] + PAD_ABOVE_SITE_M * rotation[:, 2]
+        cost = costs[index] + 0.15 * angle_between(current, rotation) + 0.5 * abs(lean_rad)
+        grasps.append(Grasp(Pose(site, rotation), float(pinches.widths_m[index]), float(cost)))
     return sorted(grasps, key=lambda grasp: grasp.cost)
 
 
@@ -140,17 +139,10 @@ def _patches(pinches: Pinches, surface: Surface) -> Float[np.ndarray, " n"]:
     return np.minimum(*shares)
 
 
-def best_first(grasps: Sequence[Grasp], limit: int) -> list[Grasp]:
-    """Keep at most `limit` grasps, leaving out those within 8 mm and 0.2 rad of a better one."""
-    kept: list[Grasp] = []
-    for grasp in grasps:
-        if len(kept) == limit:
-            break
-        if not any(_alike(grasp, other) for other in kept):
-            kept.append(grasp)
+def _spread(points: Float[np.ndarray, "n 3"], order: Int[np.ndarray, " n"]) -> list[int]:
+    """Return the indices in order, without those nearer than 12 mm to an earlier one."""
+    kept: list[int] = []
+    for index in order:
+        if not kept or np.linalg.norm(points[kept] - points[index], axis=1).min() > APART_M:
+            kept.append(int(index))
     return kept
-
-
-def _alike(first: Grasp, second: Grasp) -> bool:
-    near = np.linalg.norm(first.hand.position - second.hand.position) < 0.008
-    return bool(near) and angle_between(first.hand.rotation, second.hand.rotation) < 0.2

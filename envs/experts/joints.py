@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from vega_policy.envs.experts.geometry import Pose, Vector, rotation_about, unit
@@ -84,7 +83,7 @@ def moving_part(world: World, subgoal: Subgoal) -> MovingPart:
     fixture = region.parent_name if region is not None else subgoal.subject
     view = world.data.joint(joint)
     q = world.joint_q(joint)
-    slides = world.model.joint(joint).type[0] == mujoco.mjtJoint.mjJNT_SLIDE
+    slides = world.slides(joint)
     goal_q = _goal_q(world.fixture(fixture), subgoal.relation, q)
     return MovingPart(fixture, joint, slides, view.xaxis.copy(), view.xanchor.copy(), q, goal_q)
 

@@ -1,8 +1,8 @@
 """From a hand pose and a target to one 7-dim action of LIBERO's OSC_POSE controller at 20 Hz.
 
-The controller adds `0.05 m * a` and turns by `0.5 rad * a` (world frame, robosuite's `osc_pose.json`)
-starting from the *current* hand pose, and saturates near 13 mm per step; so a proportional law with a gain
-far above one moves at full speed and still stops without overshoot.
+The controller adds `0.05 m * a` and turns by `0.5 rad * a` (world frame, robosuite's `osc_pose.json`) starting
+from the *current* hand pose, and saturates near 13 mm per step; so a proportional law with a gain far above one
+moves at full speed and still stops without overshoot.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 import numpy as np
 from jaxtyping import Float
 
-from vega_policy.envs.experts.geometry import Pose, rotation_vector
+from vega_policy.envs.experts.geometry import Pose, rotation_vector, safe_turn
 
 Action = Float[np.ndarray, "7"]
 
@@ -34,7 +34,7 @@ def toward(hand: Pose, target: Pose, grip: float, *, gain: float = 4.0, speed: f
         speed: Cap on each translation input, in (0, 1].
     """
     translation = gain * (target.position - hand.position) / TRANSLATION_SCALE_M
-    turn = ROTATION_GAIN * rotation_vector(target.rotation @ hand.rotation.T) / ROTATION_SCALE_RAD
+    turn = ROTATION_GAIN * safe_turn(hand.rotation, target.rotation) / ROTATION_SCALE_RAD
     # With all rotation inputs zero the controller would go on to the last orientation it was asked for.
     held = turn if turn.any() else np.array([STAY_TURN, 0.0, 0.0])
     return np.concatenate([_limited(translation, speed), _limited(held, 1.0), [grip]])

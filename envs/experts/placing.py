@@ -9,7 +9,7 @@ import numpy as np
 
 from vega_policy.envs.experts.geometry import UP, Matrix, Pose, Vector, rotation_about
 from vega_policy.envs.experts.goal import Subgoal
-from vega_policy.envs.experts.grasps import Grasp, best_first, plan_grasps
+from vega_policy.envs.experts.grasps import Grasp, plan_grasps
 from vega_policy.envs.experts.regions import Region, region_of
 from vega_policy.envs.experts.rehearsal import Reach, Rehearsal
 from vega_policy.envs.experts.world import World
@@ -17,6 +17,9 @@ from vega_policy.envs.experts.world import World
 HOVER_M = 0.07
 SWEEP_M = 0.25
 FINE_COST = 0.05
+LEANS_DEG, GRASPS = (0, -25, 25, -50, 50, -75, 75), 60
+POINTS_IN = -0.3  # a hand that goes in sideways points that way at least so far
+TIGHT_COST, ROOM_M, ENOUGH = 1.0, 0.01, 3
 SPOTS, TURNS_RAD = 12, tuple(np.radians([0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90]))
 SIDES: tuple[Vector, ...] = (UP, *(np.array([x, y, 0.0]) for x, y in ((0, -1), (-1, 0), (0, 1), (1, 0))))
 
@@ -28,11 +31,13 @@ class Placement:
     Attributes:
         pose: Of the object when it is let go.
         exit: Unit vector along which hand and object come in (backwards) and the hand leaves.
+        way_in_m: Length of that way, from where it is clear of what surrounds the place.
         cost: 0 if nothing is in the way.
     """
 
     pose: Pose
     exit: Vector
+    way_in_m: float
     cost: float
 
 
@@ -63,7 +68,7 @@ class PutPlanner:
         self._rehearsal.refresh()
         placements = self.placements()
         plans: list[PutPlan] = []
-        for grasp in self._grasps():
+        for grasp in self._grasps(placements[0].exit):
             local = self._world.pose(self._subgoal.subject).inverse() @ grasp.hand
             if any(np.linalg.norm(local.position - other.position) < 0.01 for other in rejected):
                 continue
@@ -72,25 +77,16 @@ class PutPlanner:
                 return plans[-1]
         return min(plans, key=lambda plan: plan.cost)
 
-    def plan_held(self) -> PutPlan:
-        """Return a plan for an object that is in the hand already: the grasp is the one it is held by."""
-        self._rehearsal.refresh()
-        held = self._world.pose(self._subgoal.subject).inverse() @ self._world.hand
-        plans = [
-            PutPlan(held, placement, placement.cost + self._place_cost(held, placement))
-            for placement in self.placements()
-        ]
-        return min(plans, key=lambda plan: plan.cost)
-
-    def _grasps(self) -> Iterator[Grasp]:
-        """Upright grasps first, leaning ones only when none of those will do."""
+    def _grasps(self, exit_: Vector) -> Iterator[Grasp]:
+        """Upright grasps first, leaning ones only when none of those will do; into a side opening only those."""
         subject = self._subgoal.subject
         surface, centre = self._world.surface(subject), self._world.centre_of_mass(subject)
-        for leans in ((0.0,), tuple(np.radians([-25, 25, -50, 50, -75, 75]))):
-            grasps = plan_grasps(
-                surface, centre, self._world.hand.rotation, self._world.base, leans, self._rng
-            )
-            yield from best_first(grasps, 40)
+        hand, base = self._world.hand.rotation, self._world.base
+        for lean_deg in LEANS_DEG:
+            grasps = plan_grasps(surface, centre, hand, base, float(np.radians(lean_deg)), self._rng)
+            if exit_ is not UP:
+                grasps = [grasp for grasp in grasps if grasp.hand.rotation[:, 2] @ exit_ < POINTS_IN]
+            yield from grasps[:GRASPS]
 
     def _completed(self, grasp: Grasp, local: Pose, placements: list[Placement]) -> Iterator[PutPlan]:
         """Check a grasp where the object is, then at each placement until one is fine."""
@@ -119,7 +115,7 @@ class PutPlanner:
         cost = self._carrying_cost(at, placement.pose)
         if cost > 1.0:
             return cost
-        offset = HOVER_M * placement.exit
+        offset = placement.way_in_m * placement.exit
         return cost + self._carrying_cost(
             self._rehearsal.reach(hand.moved(offset), at.q), placement.pose.moved(offset)
         )
@@ -135,43 +131,76 @@ class PutPlanner:
         for side in SIDES:
             for turn in TURNS_RAD:
                 found += self._on_spots(region, rotation_about(UP, turn) @ rotation, side, 0.1 * abs(turn))
-                if len(found) >= 3:
-                    return sorted(found, key=lambda placement: placement.cost)[:3]
-        return sorted(found, key=lambda placement: placement.cost)[:3] or [self._above(region, rotation)]
+                if sum(placement.cost < TIGHT_COST for placement in found) >= ENOUGH:
+                    return sorted(found, key=lambda placement: placement.cost)[:ENOUGH]
+        return sorted(found, key=lambda placement: placement.cost)[:ENOUGH] or [self._above(region, rotation)]
 
     def _on_spots(self, region: Region, rotation: Matrix, side: Vector, cost: float) -> list[Placement]:
-        found = []
-        for spot in region.spots()[:SPOTS]:
-            aside_m = float(np.linalg.norm(spot - region.spots()[0]))
-            placement = self._at(region, Pose(spot, rotation), side, cost + 3.0 * aside_m)
+        """Try the spots nearest to the best one: the middle, or from the side no deeper than it takes."""
+        middle = region.spots()[0]
+        aim = middle if side is UP else middle + side * self._shallow(region, rotation, side)
+        spots = np.vstack([aim, region.spots()])
+        found: list[Placement] = []
+        for spot in spots[np.argsort(np.linalg.norm(spots - aim, axis=1), kind="stable")][:SPOTS]:
+            placement = self._at(region, Pose(spot, rotation), side, cost + 3.0 * np.linalg.norm(spot - aim))
             found += [placement] if placement else []
-            if len(found) == 3:
+            if sum(other.cost < cost + TIGHT_COST for other in found) == ENOUGH:
                 break
         return found
 
+    def _shallow(self, region: Region, rotation: Matrix, side: Vector) -> float:
+        """Return how far from the middle toward the opening the whole object is still (1 cm) inside."""
+        pose = self._world.pose(self._subgoal.subject)
+        local = pose.inverse().apply(self._world.surface(self._subgoal.subject).points)
+        sticks_out = float((local @ rotation.T @ side).max())
+        half = float(np.abs(region.frame.rotation.T @ side) @ (region.high - region.low) / 2)
+        return max(0.0, half + 0.01 - sticks_out)
+
     def _at(self, region: Region, spot: Pose, side: Vector, cost: float) -> Placement | None:
         """Come in along `side` and down: return where the object comes to rest, None if it cannot."""
-        start = spot.moved(SWEEP_M * side)
-        if side is UP:
-            rest = self._swept(start, -UP, 2 * SWEEP_M)
-        else:
-            inside = self._swept(start, -side, SWEEP_M)
-            if (inside.position - spot.position) @ side > 0.02:
-                return None
-            rest = self._swept(inside, -UP, SWEEP_M)
-        return Placement(rest, side, cost) if region.accepts(rest.position) else None
+        rest = self._dropped(spot) if side is UP else self._shoved(region, spot, side)
+        if rest is None or not region.accepts(rest.position):
+            return None
+        way_in_m = self._way_in(rest) if side is UP else SWEEP_M
+        tight = 0.0 if self._is_roomy(rest, side) else TIGHT_COST
+        return Placement(rest, side, way_in_m, cost + tight)
 
-    def _swept(self, pose: Pose, direction: Vector, length_m: float) -> Pose:
-        """Move the object until it touches something, at most `length_m`."""
-        travelled = 0.0
+    def _dropped(self, spot: Pose) -> Pose:
+        """Move the object down until it touches something, first in centimetres, then in millimetres."""
+        pose, lowered = spot.moved(SWEEP_M * UP), 0.0
         for step_m in (0.01, 0.002):
-            while travelled < length_m and self._is_free(pose.moved((travelled + step_m) * direction)):
-                travelled += step_m
-        return pose.moved(min(travelled, length_m) * direction)
+            while lowered < 2 * SWEEP_M and self._is_free(pose.moved(-(lowered + step_m) * UP)):
+                lowered += step_m
+        return pose.moved(-lowered * UP)
+
+    def _shoved(self, region: Region, spot: Pose, side: Vector) -> Pose | None:
+        """Find the lowest free height in the region that can be reached along a level way from `side`."""
+        for height in np.arange(region.low[2], region.high[2], 0.005):
+            rest = spot.moved((height - (region.low[2] + region.high[2]) / 2) * UP)
+            if self._is_free(rest):
+                way = (rest.moved(out * side + 0.005 * UP) for out in np.arange(0.0, SWEEP_M, 0.02))
+                return rest if all(self._is_free(pose) for pose in way) else None
+        return None
+
+    def _way_in(self, rest: Pose) -> float:
+        """Return how far above its place the object clears the walls around it."""
+        subject = self._subgoal.subject
+        low, high = self._world.extent(subject)
+        bottom = rest.position[2] + low[2] - self._world.pose(subject).position[2]
+        radius_m = float((high - low)[:2].max() / 2) + 0.01
+        walls = self._world.height_along(rest.position, rest.position, radius_m, [subject])
+        return float(np.clip(walls - bottom + 0.02, HOVER_M, SWEEP_M))
+
+    def _is_roomy(self, rest: Pose, side: Vector) -> bool:
+        """Whether the object may be a centimetre off on its way in."""
+        across = [np.eye(3)[axis] for axis in range(3) if abs(side[axis]) < 0.5]
+        offsets = [sign * ROOM_M * axis for axis in across for sign in (1.0, -1.0) if sign * axis[2] >= 0.0]
+        stations = [rest.moved(0.005 * UP + out * side) for out in (0.0, 0.03, 0.06, 0.09)]
+        return all(self._is_free(pose.moved(offset)) for pose in stations for offset in offsets)
 
     def _is_free(self, pose: Pose) -> bool:
         return self._rehearsal.object_depth(self._subgoal.subject, pose) < 0.0005
 
     def _above(self, region: Region, rotation: Matrix) -> Placement:
         """Nothing fits: aim at the region's middle and let contact decide."""
-        return Placement(Pose(region.spots()[0], rotation), UP, 5.0)
+        return Placement(Pose(region.spots()[0], rotation), UP, HOVER_M, 5.0)

@@ -1,8 +1,7 @@
 """A scratch copy of the simulation in which hand and object poses are tried before they are commanded.
 
-Inverse kinematics puts the whole arm where the controller would put it (same null-space posture), and
-MuJoCo's own collision test then says what it would touch: link against link, no hand-made boxes. Time never
-advances here.
+Inverse kinematics puts the whole arm where the controller would put it (same null-space posture), and MuJoCo's
+own collision test then says what it would touch: link against link, no hand-made boxes. Time never advances here.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from jaxtyping import Float
 
@@ -19,7 +17,7 @@ from vega_policy.envs.experts.geometry import Pose, rotation_vector
 from vega_policy.envs.experts.world import ROBOT, World
 
 MARGIN_M = 0.003
-MOVABLE_WEIGHT = 0.3  # brushing a free object is a smaller fault than hitting a wall
+MOVABLE_WEIGHT = 0.3  # brushing a free object or a door is a smaller fault than hitting a wall
 ITERATIONS = 25
 DAMPING = 1e-5
 STEP_LIMIT_RAD = 0.3
@@ -42,13 +40,16 @@ class Rehearsal:
     """Tries poses against the current state of a `World`; call `refresh` when that has moved on."""
 
     def __init__(self, world: World):
+        import mujoco
+
+        self._mujoco = mujoco
         self._world = world
         self._model = copy.deepcopy(world.model)
         self._model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_OVERRIDE
         self._model.opt.o_margin = MARGIN_M
         self._data = mujoco.MjData(self._model)
         self._limits = self._model.jnt_range[self._model.dof_jntid[world.arm_dofs]]
-        self._movable = np.array([world.is_object(owner) for owner in world.owners])
+        self._movable = world.movable_geoms
         self._moving = self._geoms_of_moving_links()
         self.refresh()
 
@@ -80,8 +81,8 @@ class Rehearsal:
             error = self._error(q, hand)
             if np.linalg.norm(error[:3]) < 1e-3 and np.linalg.norm(error[3:]) < 1e-2:
                 break
-            mujoco.mj_comPos(self._model, self._data)
-            mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], self._world.site_id)
+            self._mujoco.mj_comPos(self._model, self._data)
+            self._mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], self._world.site_id)
             q = np.clip(q + self._step(jacobian[:, self._world.arm_dofs], error, q), *self._bounds)
         return Reach(q, float(np.linalg.norm(error[:3]) + 0.1 * np.linalg.norm(error[3:])))
 
@@ -91,7 +92,7 @@ class Rehearsal:
 
     def _error(self, q: ArmQ, hand: Pose) -> Float[np.ndarray, 6]:
         self._data.qpos[self._world.arm_qpos] = q
-        mujoco.mj_kinematics(self._model, self._data)
+        self._mujoco.mj_kinematics(self._model, self._data)
         site = self._data.site(self._world.site_id)
         turn = rotation_vector(hand.rotation @ site.xmat.reshape(3, 3).T)
         return np.concatenate([hand.position - site.xpos, turn])
@@ -138,7 +139,7 @@ class Rehearsal:
     def _place(self, name: str, pose: Pose) -> None:
         address = self._world.free_joint_address(name)
         self._data.qpos[address : address + 3] = pose.position
-        mujoco.mju_mat2Quat(self._data.qpos[address + 3 : address + 7], pose.rotation.ravel())
+        self._mujoco.mju_mat2Quat(self._data.qpos[address + 3 : address + 7], pose.rotation.ravel())
 
     def _intrusion(self, near: Collection[int], touch_m: float, ignore: str) -> float:
         """Sum, in centimetres, how far the arm's links come nearer than the margin to anything."""
@@ -149,8 +150,8 @@ class Rehearsal:
 
     def _gaps(self, moving: np.ndarray, ignore: str) -> tuple[np.ndarray, np.ndarray]:
         """Return geom and distance (m, negative inside) of what is near the moving geoms."""
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_collision(self._model, self._data)
+        self._mujoco.mj_kinematics(self._model, self._data)
+        self._mujoco.mj_collision(self._model, self._data)
         pairs, gaps = self._data.contact.geom, self._data.contact.dist
         ours = moving[pairs]
         others = np.where(ours[:, 0], pairs[:, 1], pairs[:, 0])

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import mujoco
 import numpy as np
 from jaxtyping import Float, Int
 
 from vega_policy.envs.experts.geometry import Pose, Vector
 from vega_policy.envs.experts.goal import Subgoal, parse
-from vega_policy.envs.experts.surface import Surface, sample
+from vega_policy.envs.experts.surface import PLANE, Surface, sample
 
 ROBOT = "robot"
 SCENERY = "scenery"
@@ -39,7 +38,7 @@ class World:
             self._geoms(robot.gripper.important_geoms[key]) for key in ("left_finger", "right_finger")
         ]
         self.solid_geoms = np.flatnonzero(self.model.geom_contype | self.model.geom_conaffinity)
-        planes = self.model.geom_type[self.solid_geoms] == mujoco.mjtGeom.mjGEOM_PLANE
+        planes = self.model.geom_type[self.solid_geoms] == PLANE
         self._obstacles = self.solid_geoms[~planes & (self.owners[self.solid_geoms] != ROBOT)]
         self._surfaces: dict[str, Surface] = {}
 
@@ -53,6 +52,12 @@ class World:
             is_robot = name.startswith(("robot0", "gripper0", "mount0"))
             owners.append(ROBOT if is_robot else roots.get(root, SCENERY))
         return np.array(owners)
+
+    @property
+    def movable_geoms(self) -> np.ndarray:
+        """Say for every geom whether it can be pushed aside: its body, or one above it, has a joint."""
+        moving = self.model.body_weldid[self.model.geom_bodyid] != 0
+        return moving & (self.owners != ROBOT)
 
     def _geoms(self, names: Collection[str]) -> set[int]:
         return {self.model.geom(name).id for name in names}
@@ -136,9 +141,10 @@ class World:
         reach = np.einsum("nij,nj->ni", np.abs(matrices), halves)
         return middle - reach, middle + reach
 
-    def lowest_z(self, name: str) -> float:
-        """Return the height of an object's lowest point."""
-        return float(self.bounds(self.geoms_of(name))[0][:, 2].min())
+    def extent(self, name: str) -> tuple[Vector, Vector]:
+        """Return the lower and upper corner of the world-aligned box around an object."""
+        low, high = self.bounds(self.geoms_of(name))
+        return low.min(axis=0), high.max(axis=0)
 
     def height_along(
         self, start: Vector, end: Vector, radius_m: float, ignore: Collection[str] = ()
@@ -187,16 +193,21 @@ class World:
         """Return a one-dimensional joint's position (m or rad)."""
         return float(self.data.joint(joint).qpos[0])
 
+    def slides(self, joint: str) -> bool:
+        """Say whether a joint slides, in metres, rather than turns, in radians."""
+        import mujoco
+
+        return bool(self.model.joint(joint).type[0] == mujoco.mjtJoint.mjJNT_SLIDE)
+
     def parent_of(self, region: str) -> str | None:
         """Return the object or fixture that a region belongs to; None for regions of a table."""
         return self._raw.object_sites_dict[region].parent_name
 
     def container_of(self, region: str | None) -> str | None:
-        """Return what opens and closes around a region: itself (a drawer), its fixture, or nothing."""
+        """Return what opens and closes around a region: the region itself (a drawer), its fixture, or nothing."""
         site = self.region(region) if region is not None else None
-        fixture = None if site is None else self.fixture(site.parent_name)
-        if site is None or fixture is None:
+        if site is None or self.fixture(site.parent_name) is None:
             return None
         if site.joints:
             return region
-        return site.parent_name if fixture.joints else None
+        return site.parent_name if self.fixture(site.parent_name).joints else None

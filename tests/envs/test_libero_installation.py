@@ -15,6 +15,9 @@ from vega_policy.envs.libero.assets import ASSETS_VARIABLE, REQUIRED, STANDIN_FO
 from vega_policy.envs.libero.env import LiberoEnv
 from vega_policy.envs.libero.installation import MUJOCO_VERSION
 
+SETTLED_HERE = ("LIBERO_CONFIG_PATH", "PYOPENGL_PLATFORM")
+"""What this process may have set for itself by importing LIBERO and a renderer."""
+
 IMPORT = """
 import os
 before = dict(os.environ)
@@ -27,7 +30,7 @@ assert dict(os.environ) == before
 
 def run(code: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh home with stdin closed, where LIBERO's prompt would end the process."""
-    inherited = {key: value for key, value in os.environ.items() if key != "LIBERO_CONFIG_PATH"}
+    inherited = {key: value for key, value in os.environ.items() if key not in SETTLED_HERE}
     environment = {**inherited, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), **variables}
     command = [sys.executable, "-W", "ignore", "-c", code]
     return subprocess.run(

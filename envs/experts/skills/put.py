@@ -1,8 +1,7 @@
 """Pick an object up and put it where a subgoal `in` or `on` wants it.
 
-Which part of that comes next is read from the state: not held means fetch, held means deliver, delivered
-means let go and leave. The memory is short: the plan, how long the fingers have been closing or opening, the
-exit.
+Which part of that comes next is read from the state: not held means fetch, held means deliver, delivered means
+let go and leave. The memory is short: the plan, how long the fingers have been closing or opening, the exit.
 """
 
 from __future__ import annotations
@@ -115,11 +114,11 @@ class Put:
         target = Pose(hand.position + error, self._hand_rotation(placement))
         along = float(-error @ placement.exit)
         aside = float(np.linalg.norm(error + along * placement.exit))
-        if aside < (0.025 if self._lowering else 0.01) and along < 0.12:
-            return self._lower(target, along)
+        if aside < (0.02 if self._lowering else 0.008) and along < placement.way_in_m + 0.05:
+            return self._lower(target, along, placement)
         self._lowering.clear()
-        below = float(hand.position[2] - self._world.lowest_z(self._object))
-        before = target.moved(HOVER_M * placement.exit)
+        below = float(hand.position[2] - self._world.extent(self._object)[0][2])
+        before = target.moved(placement.way_in_m * placement.exit)
         return travel(self._world, before, CLOSE, reach_down_m=below, ignore=[self._object])
 
     def _placement(self) -> Placement:
@@ -132,7 +131,7 @@ class Put:
         assert self._plan is not None
         return placement.pose.rotation @ self._plan.grasp.rotation
 
-    def _lower(self, target: Pose, along: float) -> Action:
+    def _lower(self, target: Pose, along: float, placement: Placement) -> Action:
         self._lowering.append(along)
         recent = self._lowering[-6:]
         stopped = len(self._lowering) > 10 and recent[0] - recent[-1] < 0.003
@@ -145,12 +144,12 @@ class Put:
         if self._opening > OPENING_STEPS:
             self._opening = 0
             exit_ = self._plan.placement.exit if self._plan else UP
-            self._start_leaving(exit_)
+            self._start_leaving(exit_, max(EXIT_M, self._plan.placement.way_in_m if self._plan else 0.0))
         return toward(self._world.hand, self._world.hand, OPEN)
 
-    def _start_leaving(self, direction: np.ndarray) -> None:
+    def _start_leaving(self, direction: np.ndarray, length_m: float = EXIT_M) -> None:
         hand = self._world.hand
-        self._leaving = hand.moved(EXIT_M * direction)
+        self._leaving = hand.moved(length_m * direction)
         self._leaving_steps = 0
         self._plan = None
         self._missed = FLICKER_STEPS
