@@ -180,7 +180,7 @@ class PolicyClient:
         except InvalidStatus as error:
             body = (error.response.body or b"").decode(errors="replace").strip()
             raise RefusedError(f"{self._uri} answered {error.response.status_code}: {body}") from error
-        _limit_sending(connection.socket, self._timeout_s)
+        limit_sending(connection.socket, self._timeout_s)
         return connection
 
     def _drop(self) -> None:
@@ -199,7 +199,7 @@ def _read(connection: ClientConnection, timeout_s: float) -> dict[str, Any]:
     return unpack(data)
 
 
-def _limit_sending(link: socket.socket, timeout_s: float) -> None:
+def limit_sending(link: socket.socket, timeout_s: float) -> None:
     """The library waits for ever to send to a server that has stopped reading."""
     whole_s, rest_s = divmod(timeout_s, 1)
     link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(whole_s), int(rest_s * 1e6)))

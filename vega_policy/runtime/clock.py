@@ -21,15 +21,25 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's monotonic clock."""
+    """The machine's monotonic clock, the same for all its processes.
+
+    Args:
+        speed: seconds of this clock in a second of the machine's. Below 1, a simulated arm keeps up on a
+            machine that is too slow for it, if all processes use the same speed; a real arm needs 1.
+    """
+
+    def __init__(self, speed: float = 1.0) -> None:
+        if not 0 < speed < float("inf"):
+            raise ValueError(f"expected a clock's speed to be positive and finite, got {speed}")
+        self._speed = speed
 
     def now_s(self) -> float:
         """Seconds since boot, on most systems."""
-        return time.monotonic()
+        return time.monotonic() * self._speed
 
     def sleep_until(self, time_s: float) -> None:
         """Sleeps; the operating system may wake the process late, which the control loop measures."""
-        remaining_s = time_s - time.monotonic()
+        remaining_s = (time_s - self.now_s()) / self._speed
         if remaining_s > 0:
             time.sleep(remaining_s)
 

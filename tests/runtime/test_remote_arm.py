@@ -1,0 +1,146 @@
+"""An arm in another process: real sockets, no assertion on how long anything took."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from fake_arm import command
+from kinematic_arm import arm_process, connected
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import ClientConnection, connect
+
+from vega_policy.runtime.clock import FakeClock, SystemClock
+from vega_policy.runtime.robots.remote import RemoteArm
+from vega_policy.runtime.wire import pack
+
+
+@pytest.fixture(scope="module")
+def uri() -> Iterator[str]:
+    with arm_process() as (_, uri):
+        yield uri
+
+
+def use(arm: RemoteArm, order: Callable[[RemoteArm], None]) -> None:
+    for _ in range(1000):
+        arm.read()
+        order(arm)
+        time.sleep(0.01)
+
+
+def exhaust(connection: ClientConnection) -> None:
+    for _ in range(100):
+        connection.recv(timeout=10)
+
+
+def wait_for(arm: RemoteArm, name: str, value: object) -> None:
+    deadline = time.monotonic() + 30
+    while arm.read() and arm.status[name] != value:
+        assert time.monotonic() < deadline, f"{name} stays {arm.status[name]}"
+        time.sleep(0.01)
+
+
+def test_readings_arrive_and_orders_are_executed(uri: str) -> None:
+    with connected(uri) as arm:
+        assert arm.facts["task"] == "pick up the bowl"
+        before = arm.read()
+        assert before.frames.keys() == {"image", "image2"}
+        for _ in range(20):
+            arm.command(command(0.05))
+            time.sleep(0.02)
+        periods = arm.status["periods"]
+        while arm.read() and arm.status["periods"] < periods + 3:
+            time.sleep(0.01)
+        after = arm.read()
+        assert after.state.position_m[0] > before.state.position_m[0] + 0.01
+        assert after.state.time_s > before.state.time_s
+        assert after.frames["image"].time_s > before.frames["image"].time_s
+        assert after.frames["image"].pixels.shape == (32, 32, 3)
+
+
+def test_times_are_on_the_loops_clock_and_never_from_the_future(uri: str) -> None:
+    clock = FakeClock(
+        5.0
+    )  # which stands still, so what is measured after the greeting may look older than 5 s
+    arm = RemoteArm(uri, clock)
+    assert arm.read().state.time_s == pytest.approx(5.0, abs=30.0)
+    arm.close()
+    with connected(uri) as again:
+        reading, now_s = again.read(), SystemClock().now_s()
+        times_s = [reading.state.time_s, *(frame.time_s for frame in reading.frames.values())]
+        assert all(0 <= now_s - time_s < 30 for time_s in times_s)
+
+
+def test_an_arm_whose_loop_is_gone_holds_by_itself(uri: str) -> None:
+    with connected(uri) as arm:
+        silences = arm.status["silences"]
+        arm.command(command(0.05))
+    with connected(uri) as arm:
+        wait_for(arm, "silences", silences + 1)
+        arm.hold()
+        wait_for(arm, "silences", silences + 2)
+
+
+def test_injected_faults_reach_the_arm_and_end_again(uri: str) -> None:
+    with connected(uri) as arm:
+        arm.inject(camera_freeze=True)
+        frozen_s = None
+        for _ in range(3):
+            periods = arm.status["periods"]
+            while arm.status["periods"] < periods + 5:
+                arm.read()
+            if frozen_s is not None:
+                assert arm.read().frames["image"].time_s == pytest.approx(frozen_s)
+            frozen_s = arm.read().frames["image"].time_s
+        arm.inject(camera_freeze=False)
+        deadline = time.monotonic() + 30
+        while arm.read().frames["image"].time_s == frozen_s:
+            assert time.monotonic() < deadline
+
+
+def test_an_arm_that_hangs_goes_quiet_and_one_that_died_is_an_error() -> None:
+    with arm_process() as (process, uri), connected(uri) as arm:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)
+        arm.read()
+        last_s = arm.read().state.time_s
+        time.sleep(0.2)
+        assert arm.read().state.time_s == last_s, "the age of the reading is the guard's business"
+        process.kill()
+        process.wait()
+        with pytest.raises(ConnectionError, match="connection to the arm is lost"):
+            use(arm, RemoteArm.hold)
+
+
+def test_two_loops_cannot_have_one_arm(uri: str) -> None:
+    with connected(uri), pytest.raises(OSError, match="another control loop"):
+        RemoteArm(uri, FakeClock())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\xc1",
+        pack({"order": "comand", "sent_s": 1.0}),
+        pack({"order": "hold"}),
+        pack({"order": "command", "sent_s": 1.0, "translation_m": np.zeros(2)}),
+        pack({"order": "inject", "sent_s": 1.0, "faults": {"fire": True}}),
+    ],
+    ids=["no msgpack", "unknown order", "no time", "wrong shape", "unknown fault"],
+)
+def test_whoever_sends_nonsense_is_sent_away_and_the_arm_stays(uri: str, message: bytes) -> None:
+    with connect(uri, proxy=None) as connection:
+        connection.recv()
+        connection.send(message)
+        with pytest.raises(ConnectionClosedError, match=r"1008"):
+            exhaust(connection)
+    with connected(uri) as arm:
+        assert np.isfinite(arm.read().state.position_m).all()
+
+
+def test_an_order_with_numbers_that_are_not_finite_does_not_reach_the_arm(uri: str) -> None:
+    with connected(uri) as arm:
+        arm.command(command(float("nan")))
+        with pytest.raises(OSError, match="expected translation_m to be finite"):
+            use(arm, lambda _: None)

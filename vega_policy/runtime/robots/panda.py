@@ -1,0 +1,100 @@
+"""A Franka Panda in LIBERO's convention, above a driver so small that anybody can write it.
+
+The driver moves the arm by a delta pose and brakes; Deoxys and franky both have such calls. What must not be
+left to each driver is here: standing still is a servo on the pose at which it began, since an endless row of
+zero deltas lets a compliant arm sag, and it never closes or opens the gripper.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from vega_policy.runtime.robots.base import ArmState, Command, Frame, Reading
+
+MAX_HOLD_STEP_M, MAX_HOLD_STEP_RAD = 0.02, 0.1
+"""An arm that was pushed away while holding returns at no more than this per period."""
+
+
+class PandaDriver(Protocol):
+    """What somebody with a Panda writes. No method may block; errors of the device are `OSError`."""
+
+    def read(self) -> ArmState:
+        """The newest state, with the time on the control loop's clock at which it was measured."""
+        ...
+
+    def move(self, command: Command) -> Command:
+        """Starts a displacement from the pose measured now, ends an earlier one, and sets the gripper.
+
+        Returns:
+            What was sent, after limits of the driver's own.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Ends motion as fast as the arm safely can; a later `move` may set it going again."""
+        ...
+
+
+class Camera(Protocol):
+    """What somebody with cameras writes."""
+
+    def newest(self) -> Frame:
+        """The newest picture at hand, upright RGB, with the time at which it was *taken*."""
+        ...
+
+
+class Panda:
+    """A driver and cameras as a `Robot`.
+
+    Args:
+        driver: of the arm and its gripper.
+        cameras: by name.
+    """
+
+    def __init__(self, driver: PandaDriver, cameras: Mapping[str, Camera]) -> None:
+        self._driver, self._cameras = driver, dict(cameras)
+        self._held: ArmState | None = None
+        self._width_m: float | None = None  # last asked for
+
+    def read(self) -> Reading:
+        """The driver's state and each camera's frame."""
+        return Reading(self._driver.read(), {name: camera.newest() for name, camera in self._cameras.items()})
+
+    def command(self, command: Command) -> Command:
+        """Passes a displacement on."""
+        self._held = None
+        sent = self._driver.move(command)
+        self._width_m = sent.gripper_width_m
+        return sent
+
+    def hold(self) -> None:
+        """Goes back to the pose at which holding began."""
+        now = self._driver.read()
+        if self._held is None:
+            self._held = now
+        if self._width_m is None:
+            self._width_m = now.gripper_width_m
+        self._driver.move(
+            Command(
+                _shortened(self._held.position_m - now.position_m, MAX_HOLD_STEP_M),
+                _shortened(_turn_rad(self._held.rotation, now.rotation), MAX_HOLD_STEP_RAD),
+                self._width_m,
+            )
+        )
+
+    def stop(self) -> None:
+        """Brakes; a later hold begins where the arm stands then."""
+        self._held = None
+        self._driver.stop()
+
+
+def _turn_rad(target: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """The rotation vector in the base frame that takes one orientation into another."""
+    turn: np.ndarray = Rotation.from_matrix(target @ now.T).as_rotvec()
+    return turn
+
+
+def _shortened(vector: np.ndarray, longest: float) -> np.ndarray:
+    return vector * min(1.0, longest / max(float(np.linalg.norm(vector)), 1e-9))

@@ -1,0 +1,120 @@
+"""An arm in another process, behind the same interface as one in this.
+
+Times arrive on the other process's clock. They are shifted by the largest difference seen between the moment
+an order left here and the moment it was heard there: as an order takes time, the true difference is at least
+as large, so a measurement can look older than it is but never younger, and a slow way back shows in full.
+"""
+
+from collections import deque
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import connect
+
+from vega_policy.runtime.client import limit_sending
+from vega_policy.runtime.clock import Clock
+from vega_policy.runtime.robots.base import Command, Frame, Reading
+from vega_policy.runtime.robots.messages import command_to_message, reading_from_message
+from vega_policy.runtime.robots.server import PROTOCOL
+from vega_policy.runtime.wire import WireError, pack, unpack
+
+CONNECT_TIMEOUT_S = 5.0  # wall time
+SEND_TIMEOUT_S = 0.02  # an order that does not even leave: a fraction of a period
+NUM_ECHOES = 64
+"""Orders from which the clocks' difference is found: 3 s at 20 Hz, in which no two clocks drift apart."""
+
+
+class RemoteArm:
+    """A connection to an `ArmServer`; a `Robot`.
+
+    Attributes:
+        facts: what the arm's process said of it.
+        status: what it said beside the newest reading.
+    """
+
+    def __init__(self, uri: str, clock: Clock) -> None:
+        """Connects and waits for the first reading.
+
+        Args:
+            uri: such as `ws://127.0.0.1:9000`.
+            clock: the control loop's.
+
+        Raises:
+            OSError: Nothing answers there, or it is no arm, or another control loop has it.
+        """
+        self._clock = clock
+        try:
+            self._connection = connect(
+                uri,
+                compression=None,
+                max_size=16 * 2**20,
+                open_timeout=CONNECT_TIMEOUT_S,
+                close_timeout=1.0,
+                proxy=None,
+            )
+        except InvalidHandshake as error:
+            raise ConnectionError(f"expected an arm at {uri}, the connection failed: {error}") from error
+        limit_sending(self._connection.socket, SEND_TIMEOUT_S)
+        self._offsets_s: deque[float] = deque(maxlen=NUM_ECHOES)
+        self._reading: Reading | None = None
+        self.facts = self._receive(CONNECT_TIMEOUT_S)
+        if self.facts.pop("protocol", None) != PROTOCOL:
+            raise ConnectionError(f"expected an arm at {uri}, its first message is {self.facts!r:.200}")
+        self.status: dict[str, Any] = {}
+        self._order("greet")
+        self._take_in(self._receive(CONNECT_TIMEOUT_S))
+
+    def read(self) -> Reading:
+        """The newest reading that has arrived; it ages if none does."""
+        while True:
+            try:
+                message = self._receive(timeout_s=0)
+            except TimeoutError:
+                assert self._reading is not None
+                return self._reading
+            self._take_in(message)
+
+    def command(self, command: Command) -> Command:
+        """Sends an order; it does not come back, so what is returned is what was sent from here."""
+        self._order("command", **command_to_message(command))
+        return command
+
+    def hold(self) -> None:
+        """Sends an order."""
+        self._order("hold")
+
+    def stop(self) -> None:
+        """Sends an order."""
+        self._order("stop")
+
+    def inject(self, **faults: float | bool) -> None:
+        """Has a simulated arm go wrong; see `Faults`."""
+        self._order("inject", faults=faults)
+
+    def close(self) -> None:
+        """Ends the connection; the arm then holds by itself."""
+        self._connection.close()
+
+    def _order(self, name: str, **details: Any) -> None:
+        try:
+            self._connection.send(pack({"order": name, "sent_s": self._clock.now_s(), **details}))
+        except ConnectionClosed as error:
+            raise ConnectionError(f"the connection to the arm is lost: {error}") from error
+
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        try:
+            return unpack(self._connection.recv(timeout=timeout_s))
+        except ConnectionClosed as error:
+            raise ConnectionError(f"the connection to the arm is lost: {error}") from error
+        except WireError as error:
+            raise ConnectionError(f"the arm sent something else than a reading: {error}") from error
+
+    def _take_in(self, message: dict[str, Any]) -> None:
+        known: dict[str, Frame] = dict(self._reading.frames) if self._reading else {}
+        try:
+            sent_s, heard_s = message["echo"]
+            self._offsets_s.append(sent_s - heard_s)
+            self._reading = reading_from_message(message, known, max(self._offsets_s))
+            self.status = message["status"]
+        except (WireError, KeyError, TypeError, ValueError) as error:
+            raise ConnectionError(f"the arm sent something else than a reading: {error!r}") from error

@@ -1,0 +1,134 @@
+"""The arm's end of a socket: readings go out, orders come in, for one control loop at a time.
+
+It serves any `Robot`: the simulated arm, or a real one whose driver has to run on a computer of its own. It
+listens on this machine only, since whoever connects moves the arm; from elsewhere, use an SSH tunnel.
+
+Orders are executed in the connection's thread, so the robot's orders must be safe to call from there. Sending
+never holds up the thread that publishes: a link that is slow misses readings, it does not get old ones.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.sync.server import ServerConnection, serve
+
+from vega_policy.runtime.clock import Clock
+from vega_policy.runtime.robots.base import Reading, Robot
+from vega_policy.runtime.robots.messages import command_from_message, reading_to_message
+from vega_policy.runtime.wire import WireError, pack, unpack
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL = "vega-arm 1"
+HOST = "127.0.0.1"
+HANDOVER_S = 1.0  # a connection that is closing may take this long to let go of the arm
+Order = Callable[[Mapping[str, Any]], object]
+
+
+class ArmServer:
+    """Serves a robot.
+
+    Args:
+        robot: the arm.
+        clock: on which its readings are stamped.
+        facts: what a control loop is told of the arm when it connects: text, numbers and arrays.
+        orders: orders beyond command, hold and stop, by name.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        clock: Clock,
+        facts: Mapping[str, Any],
+        orders: Mapping[str, Order] | None = None,
+    ) -> None:
+        self._clock, self._facts = clock, dict(facts)
+        self._orders: dict[str, Order] = {
+            "greet": lambda _: None,
+            "command": lambda message: robot.command(command_from_message(message)),
+            "hold": lambda _: robot.hold(),
+            "stop": lambda _: robot.stop(),
+            **(orders or {}),
+        }
+        self._news = threading.Condition()
+        self._published: tuple[int, Reading, Mapping[str, Any]] | None = None
+        self._echo: tuple[float, float] | None = None  # when an order was sent, there, and heard, here
+        self._is_taken = threading.Lock()
+
+    @contextmanager
+    def listening(self, port: int = 0) -> Iterator[int]:
+        """Listens inside the context, which gives the port; 0 takes a free one."""
+        with serve(self._serve, HOST, port, compression=None, max_size=64 * 1024) as server:
+            thread = threading.Thread(target=server.serve_forever, name="arm-server")
+            thread.start()
+            try:
+                yield server.socket.getsockname()[1]
+            finally:
+                server.shutdown()
+                thread.join()
+
+    def publish(self, reading: Reading, status: Mapping[str, Any]) -> None:
+        """Makes a reading the newest, with whatever else there is to say; blocks nobody."""
+        with self._news:
+            number = self._published[0] + 1 if self._published else 0
+            self._published = number, reading, status
+            self._news.notify_all()
+
+    def _serve(self, connection: ServerConnection) -> None:
+        if not self._is_taken.acquire(timeout=HANDOVER_S):
+            connection.close(CloseCode.TRY_AGAIN_LATER, "another control loop has this arm")
+            return
+        is_over = threading.Event()
+        sender = threading.Thread(target=self._send_news, args=(connection, is_over), name="arm-sender")
+        try:
+            connection.send(pack({"protocol": PROTOCOL, **self._facts}))
+            sender.start()
+            self._obey(connection)
+        except (ValueError, OSError) as error:
+            logger.warning("a control loop is sent away: %s", error)
+            connection.close(CloseCode.POLICY_VIOLATION, str(error)[:100])
+        except ConnectionClosed:
+            logger.warning("the control loop is gone")
+        finally:
+            is_over.set()
+            if sender.ident is not None:
+                sender.join()
+            self._echo = None
+            self._is_taken.release()
+
+    def _obey(self, connection: ServerConnection) -> None:
+        for data in connection:
+            message = unpack(data)
+            order = self._orders.get(str(message.get("order")))
+            if order is None:
+                raise WireError(
+                    f"expected an order of {sorted(self._orders)}, got {message.get('order')!r:.80}"
+                )
+            if not isinstance(sent_s := message.get("sent_s"), float):
+                raise WireError(f"expected an order to say when it was sent, got {sent_s!r:.80}")
+            order(message)
+            self._echo = sent_s, self._clock.now_s()
+
+    def _send_news(self, connection: ServerConnection, is_over: threading.Event) -> None:
+        last, sent_frames_s = -1, dict[str, float]()
+        with suppress(ConnectionClosed, OSError):
+            while not is_over.is_set():
+                published = self._newer_than(last)
+                if published is None or (echo := self._echo) is None:
+                    continue
+                last, reading, status = published
+                message = reading_to_message(reading, sent_frames_s)
+                connection.send(pack({**message, "status": dict(status), "echo": list(echo)}))
+                sent_frames_s = {name: frame.time_s for name, frame in reading.frames.items()}
+
+    def _newer_than(self, number: int) -> tuple[int, Reading, Mapping[str, Any]] | None:
+        with self._news:
+            self._news.wait_for(
+                lambda: self._published is not None and self._published[0] > number, timeout=0.1
+            )
+            return self._published if self._published and self._published[0] > number else None
