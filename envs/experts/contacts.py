@@ -31,7 +31,8 @@ TOUCH_M = 0.003
 FINGERTIP_LENGTH_M, FINGER_HALF_M = 0.009, 0.0087
 PUSH_LEANS_RAD = tuple(np.radians([0, 30, -30, 45, -45, 60, 80]))
 CANDIDATES = 90
-POINTS, SPACING_M = 30, 0.008
+POINTS, GRIP_SPACING_M, PUSH_SPACING_M = 30, 0.008, 0.025
+TOLERABLE_COST = 3.5  # of the better kind of hold: brushes with free objects, not walls in the way
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,14 @@ class HoldPlanner:
                 checked.append(self._checked(hold, part))
                 if checked[-1].cost < hold.cost + FINE_COST:
                     return checked[-1]
+            best = min(checked, key=lambda hold: hold.cost, default=None)
+            if best is not None and best.cost < TOLERABLE_COST:
+                return best
         return min(checked, key=lambda hold: hold.cost)
 
     def _grips(self, part: MovingPart, surface: Surface) -> Iterator[Hold]:
         pinches = find_pinches(surface, self._rng, steepest=1.0)
-        for index in self._outermost(part, pinches.middles):
+        for index in self._outermost(part, pinches.middles, GRIP_SPACING_M):
             axis, width = pinches.axes[index], float(pinches.widths_m[index])
             for rotation in _around(axis):
                 hand = Pose(pinches.middles[index] + PAD_ABOVE_SITE_M * rotation[:, 2], rotation)
@@ -96,24 +100,24 @@ class HoldPlanner:
         motions = np.array([part.direction_at(point) for point in surface.points])
         facing = np.einsum("ij,ij->i", surface.normals, motions) < -0.85
         points, motions = surface.points[facing], motions[facing]
-        for index in self._outermost(part, points):
+        for index in self._outermost(part, points, PUSH_SPACING_M):
             for lean in PUSH_LEANS_RAD:
                 yield from self._variants(part, _pushing(points[index], motions[index], lean), False, 0.0)
 
-    def _outermost(self, part: MovingPart, points: np.ndarray) -> list[int]:
-        """Return which points to try: those that stick out most, 8 mm apart."""
+    def _outermost(self, part: MovingPart, points: np.ndarray, spacing_m: float) -> list[int]:
+        """Return which points to try: those that stick out most, some way apart."""
         chosen: list[int] = []
         for index in np.argsort([-self._protrusion(part, point) for point in points]):
-            if all(np.linalg.norm(points[index] - points[other]) > SPACING_M for other in chosen):
+            if all(np.linalg.norm(points[index] - points[other]) > spacing_m for other in chosen):
                 chosen.append(int(index))
             if len(chosen) == POINTS:
                 break
         return chosen
 
     def _protrusion(self, part: MovingPart, point: Vector) -> float:
-        """Return how far (m) a point sticks out the way its part opens, plus its lever. Knobs have no such way."""
+        """Return how far (m) a point sticks out the way its part opens, plus its lever; no knob does."""
         signs = {"open": 1.0, "close": -1.0}
-        outward = signs.get(self._subgoal.relation, 0.0) * part.direction_at(point)
+        outward = signs.get(self._subgoal.relation, 0.0) * part.direction_at(self._middle)
         return float(outward @ (point - self._middle)) + (0.0 if part.slides else 0.3 * _radius(part, point))
 
     def _variants(self, part: MovingPart, hand: Pose, grips: bool, width_m: float) -> Iterator[Hold]:

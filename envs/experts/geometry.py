@@ -89,9 +89,9 @@ def hand_rotation(closing: Vector, approach: Vector) -> Matrix:
 def safe_turn(current: Matrix, target: Matrix) -> Vector:
     """Return a rotation vector that leads a hand from one rotation to another past no awkward posture.
 
-    The short way round may point the hand back at the robot or wind up the wrist. Here the approach axis swings
-    the shortest way, and the roll about it changes by the difference of both rolls, measured from `DOWN` and
-    not wrapped. Near the target this is the plain rotation vector.
+    The short way round may point the hand back at the robot or wind up the wrist. Here the approach axis
+    swings the shortest way, and the roll about it changes by the difference of both rolls, measured from
+    `DOWN` and not wrapped. Near the target this is the plain rotation vector.
     """
     plain = rotation_vector(target @ current.T)
     if np.linalg.norm(plain) < NEAR_RAD:

@@ -1,8 +1,8 @@
 """Antipodal grasps planned from collision geometry, the same way for every object.
 
-Two surface points that face each other, closer than the fingers open, are a place to pinch: the wall of a bowl,
-the sides of a carton, a handle, the knob of a lid. Which of them is good is a matter of a few soft costs here and
-of a rehearsal with the whole arm later.
+Two surface points that face each other, closer than the fingers open, are a place to pinch: the wall of a
+bowl, sides of a carton, a handle, the knob of a lid. Which of them is good is a matter of a few soft costs
+here and of a rehearsal with the whole arm later.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From a hand pose and a target to one 7-dim action of LIBERO's OSC_POSE controller at 20 Hz.
 
-The controller adds `0.05 m * a` and turns by `0.5 rad * a` (world frame, robosuite's `osc_pose.json`) starting
-from the *current* hand pose, and saturates near 13 mm per step; so a proportional law with a gain far above one
-moves at full speed and still stops without overshoot.
+The controller adds `0.05 m * a` and turns by `0.5 rad * a` (world frame, robosuite's `osc_pose.json`)
+starting from the *current* hand pose, and saturates near 13 mm per step; so a proportional law with a gain
+far above one moves at full speed and still stops without overshoot.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ STAY_TURN = 1e-6
 OPEN, CLOSE = -1.0, 1.0
 
 
-def toward(hand: Pose, target: Pose, grip: float, *, gain: float = 4.0, speed: float = 1.0) -> Action:
+def toward(hand: Pose, target: Pose, grip: float, *, gain: float = 3.0, speed: float = 1.0) -> Action:
     """Return the action that moves the hand toward `target` on a straight line.
 
     Args:
         hand: Current pose of the grip site.
         target: Wanted pose of the grip site.
         grip: `OPEN` or `CLOSE`.
-        gain: Share of the remaining distance asked for, per step; 4 for travel, 2 to 3 near contact.
+        gain: Share of the remaining distance asked for, per step.
         speed: Cap on each translation input, in (0, 1].
     """
     translation = gain * (target.position - hand.position) / TRANSLATION_SCALE_M

@@ -20,7 +20,8 @@ FINE_COST = 0.05
 LEANS_DEG, GRASPS = (0, -25, 25, -50, 50, -75, 75), 60
 POINTS_IN = -0.3  # a hand that goes in sideways points that way at least so far
 TIGHT_COST, ROOM_M, ENOUGH = 1.0, 0.01, 3
-SPOTS, TURNS_RAD = 12, tuple(np.radians([0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90]))
+SPOTS, FEW_SPOTS = 12, 4
+TURNS_RAD = tuple(np.radians([0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90]))
 SIDES: tuple[Vector, ...] = (UP, *(np.array([x, y, 0.0]) for x, y in ((0, -1), (-1, 0), (0, 1), (1, 0))))
 
 
@@ -77,8 +78,18 @@ class PutPlanner:
                 return plans[-1]
         return min(plans, key=lambda plan: plan.cost)
 
+    def plan_held(self) -> PutPlan:
+        """Return a plan for an object that is in the hand already: the grasp is the one it is held by."""
+        self._rehearsal.refresh()
+        held = self._world.pose(self._subgoal.subject).inverse() @ self._world.hand
+        plans = [
+            PutPlan(held, placement, placement.cost + self._place_cost(held, placement))
+            for placement in self.placements()
+        ]
+        return min(plans, key=lambda plan: plan.cost)
+
     def _grasps(self, exit_: Vector) -> Iterator[Grasp]:
-        """Upright grasps first, leaning ones only when none of those will do; into a side opening only those."""
+        """Upright grasps first, leaning ones only when none will do; into a side opening only those."""
         subject = self._subgoal.subject
         surface, centre = self._world.surface(subject), self._world.centre_of_mass(subject)
         hand, base = self._world.hand.rotation, self._world.base
@@ -130,18 +141,23 @@ class PutPlanner:
         found: list[Placement] = []
         for side in SIDES:
             for turn in TURNS_RAD:
-                found += self._on_spots(region, rotation_about(UP, turn) @ rotation, side, 0.1 * abs(turn))
+                turned, spots = rotation_about(UP, turn) @ rotation, SPOTS if turn == 0.0 else FEW_SPOTS
+                found += self._on_spots(region, turned, side, 0.1 * abs(turn), spots)
                 if sum(placement.cost < TIGHT_COST for placement in found) >= ENOUGH:
-                    return sorted(found, key=lambda placement: placement.cost)[:ENOUGH]
-        return sorted(found, key=lambda placement: placement.cost)[:ENOUGH] or [self._above(region, rotation)]
+                    break
+            if found:
+                return sorted(found, key=lambda placement: placement.cost)[:ENOUGH]
+        return [self._above(region, rotation)]
 
-    def _on_spots(self, region: Region, rotation: Matrix, side: Vector, cost: float) -> list[Placement]:
+    def _on_spots(
+        self, region: Region, rotation: Matrix, side: Vector, cost: float, count: int
+    ) -> list[Placement]:
         """Try the spots nearest to the best one: the middle, or from the side no deeper than it takes."""
         middle = region.spots()[0]
         aim = middle if side is UP else middle + side * self._shallow(region, rotation, side)
         spots = np.vstack([aim, region.spots()])
         found: list[Placement] = []
-        for spot in spots[np.argsort(np.linalg.norm(spots - aim, axis=1), kind="stable")][:SPOTS]:
+        for spot in spots[np.argsort(np.linalg.norm(spots - aim, axis=1), kind="stable")][:count]:
             placement = self._at(region, Pose(spot, rotation), side, cost + 3.0 * np.linalg.norm(spot - aim))
             found += [placement] if placement else []
             if sum(other.cost < cost + TIGHT_COST for other in found) == ENOUGH:
@@ -203,4 +219,4 @@ class PutPlanner:
 
     def _above(self, region: Region, rotation: Matrix) -> Placement:
         """Nothing fits: aim at the region's middle and let contact decide."""
-        return Placement(Pose(region.spots()[0], rotation), UP, HOVER_M, 5.0)
+        return Placement(Pose(region.spots()[0], rotation), UP, SWEEP_M, 5.0)

@@ -1,6 +1,6 @@
 """Where an object must be for `in` and `on` to hold, and the spots at which to put it down.
 
-The conditions are LIBERO's (`base_object_states.py`, `site_object.py`): they look at the object's origin only.
+The conditions are LIBERO's (`base_object_states.py`, `site_object.py`): only the object's origin counts.
 """
 
 from __future__ import annotations

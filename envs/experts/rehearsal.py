@@ -1,7 +1,8 @@
 """A scratch copy of the simulation in which hand and object poses are tried before they are commanded.
 
-Inverse kinematics puts the whole arm where the controller would put it (same null-space posture), and MuJoCo's
-own collision test then says what it would touch: link against link, no hand-made boxes. Time never advances here.
+Inverse kinematics puts the whole arm where the controller would put it (same null-space posture), and
+MuJoCo's own collision test then says what it would touch: link against link, no hand-made boxes. Time never
+advances here.
 """
 
 from __future__ import annotations

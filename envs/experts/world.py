@@ -17,6 +17,7 @@ from vega_policy.envs.experts.surface import PLANE, Surface, sample
 
 ROBOT = "robot"
 SCENERY = "scenery"
+GRAZE_M, CLEAR_M = 0.006, 0.03
 
 
 class World:
@@ -158,6 +159,25 @@ class World:
         hit = inside.all(axis=2).any(axis=0)
         return float(high[hit, 2].max(initial=0.0))
 
+    def way_from_under(self, name: str) -> Vector:
+        """Return the shortest level way by which an object gets out from under an overhang; 0 if none."""
+        low, high = self.extent(name)
+        fixed = self._obstacles[~np.isin(self.owners[self._obstacles], [name, *self._raw.objects_dict])]
+        lows, highs = self.bounds(fixed)
+        over = (lows[:, :2] < high[:2] + GRAZE_M).all(axis=1) & (highs[:, :2] > low[:2] - GRAZE_M).all(axis=1)
+        over &= (lows[:, 2] > low[2] + GRAZE_M) & (highs[:, 2] > high[2])
+        if not over.any():
+            return np.zeros(3)
+        shifts = np.zeros((4, 3))
+        shifts[[0, 1], [0, 1]] = highs[over].max(axis=0)[:2] - low[:2] + CLEAR_M
+        shifts[[2, 3], [0, 1]] = lows[over].min(axis=0)[:2] - high[:2] - CLEAR_M
+        return shifts[np.abs(shifts).sum(axis=1).argmin()]
+
+    def speed(self, name: str) -> float:
+        """Return how fast (m/s) an object moves."""
+        address = self.model.jnt_dofadr[self.model.body_jntadr[self.root(name)]]
+        return float(np.linalg.norm(self.data.qvel[address : address + 3]))
+
     def contacts(self) -> Int[np.ndarray, "n 2"]:
         """Return the geom pairs in contact."""
         return self.data.contact.geom[: self.data.ncon]
@@ -204,10 +224,11 @@ class World:
         return self._raw.object_sites_dict[region].parent_name
 
     def container_of(self, region: str | None) -> str | None:
-        """Return what opens and closes around a region: the region itself (a drawer), its fixture, or nothing."""
+        """Return what opens and closes around a region: itself (a drawer), its fixture, or nothing."""
         site = self.region(region) if region is not None else None
-        if site is None or self.fixture(site.parent_name) is None:
+        fixture = None if site is None else self.fixture(site.parent_name)
+        if site is None or fixture is None:
             return None
         if site.joints:
             return region
-        return site.parent_name if self.fixture(site.parent_name).joints else None
+        return site.parent_name if fixture.joints else None

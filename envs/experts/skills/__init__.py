@@ -1,1 +1,1 @@
-"""What the expert can do; each skill acts from the current state alone, plus what it remembers of its own plan."""
+"""What the expert can do; each skill acts from the current state, plus what it remembers of its own plan."""

@@ -10,7 +10,7 @@ from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.joints import MovingPart, moving_part
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.rehearsal import ELBOW, Rehearsal
-from vega_policy.envs.experts.skills.base import travel
+from vega_policy.envs.experts.skills.base import Traveller
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, LEAVING_STEPS = 8, 25
@@ -25,6 +25,7 @@ class Articulate:
     def __init__(self, world: World, rehearsal: Rehearsal, subgoal: Subgoal, rng: np.random.Generator):
         self._world = world
         self._subgoal = subgoal
+        self._traveller = Traveller(world)
         self._planner = HoldPlanner(world, rehearsal, subgoal, rng)
         self._hold: Hold | None = None
         self._rejected: list[Hold] = []
@@ -67,8 +68,8 @@ class Articulate:
         share = float((hand.position - before.position) @ way / (way @ way))
         aside = np.linalg.norm(hand.position - before.position - np.clip(share, 0, 1) * way)
         if aside < 0.02 and self._turn(contact) < 0.2:
-            return toward(hand, contact, grip, gain=3.0)
-        return travel(self._world, before, grip)
+            return toward(hand, contact, grip)
+        return self._traveller.toward(before, grip)
 
     def _turn(self, pose: Pose) -> float:
         return angle_between(self._world.hand.rotation, pose.rotation)
@@ -88,7 +89,7 @@ class Articulate:
         if np.linalg.norm(self._world.hand.position - contact.position) > LOST_M:
             self._moving = False
         ahead = part.carried(hold.hand, part.q - hold.q + part.sign * part.lead, hold.turning)
-        return toward(self._world.hand, ahead, CLOSE, gain=3.0)
+        return toward(self._world.hand, ahead, CLOSE)
 
     def _let_go(self) -> Action:
         hold, hand = self._hold, self._world.hand

@@ -7,13 +7,15 @@ from typing import Protocol
 
 import numpy as np
 
-from vega_policy.envs.experts.geometry import UP, Pose
+from vega_policy.envs.experts.geometry import Pose, Vector
 from vega_policy.envs.experts.motion import Action, toward
 from vega_policy.envs.experts.world import World
 
 CLEARANCE_M = 0.025
 CORRIDOR_RADIUS_M = 0.08
 CONE_M = 0.035
+CEILING_M = 0.42  # over the robot's base; higher up the arm is stretched
+ASTRAY_M = 0.08  # a rise that far from its start is another one
 FINGERTIP_M = 0.012  # the fingers end 1 cm below the grip site
 
 
@@ -29,39 +31,48 @@ class Skill(Protocol):
         ...
 
 
-def travel(
-    world: World,
-    target: Pose,
-    grip: float,
-    *,
-    reach_down_m: float = FINGERTIP_M,
-    ignore: Collection[str] = (),
-) -> Action:
-    """Return the next action of a trip to `target` over everything in between: up, across, down.
+class Traveller:
+    """Moves the hand over everything in between: up, across, down."""
 
-    Args:
-        world: Current state.
-        target: Wanted hand pose.
-        grip: `OPEN` or `CLOSE`.
-        reach_down_m: How far hand or cargo extends below the grip site.
-        ignore: Objects that are no obstacles, e.g. the cargo.
-    """
-    hand = world.hand
-    remaining = target.position - hand.position
-    distance = float(np.linalg.norm(remaining[:2]))
-    top = world.height_along(hand.position, target.position, CORRIDOR_RADIUS_M, ignore)
-    needed = max(top + CLEARANCE_M + reach_down_m, target.position[2])
-    # Over the last centimetres the path is a steep cone, so that nearly arrived does not mean up again.
-    height = target.position[2] + (needed - target.position[2]) * np.clip(
-        (distance - 0.01) / CONE_M, 0.0, 1.0
-    )
-    missing = height - hand.position[2]
-    # Sideways motion begins a little below the travel height and is full there.
-    share = float(np.clip(1.5 - missing / 0.03, 0.0, 1.0))
-    waypoint = hand.position + np.array([share * remaining[0], share * remaining[1], missing])
-    return toward(hand, Pose(waypoint, target.rotation), grip)
+    def __init__(self, world: World):
+        self._world = world
+        self._rising_from: Vector | None = None
 
+    def toward(
+        self,
+        target: Pose,
+        grip: float,
+        *,
+        reach_down_m: float = FINGERTIP_M,
+        ignore: Collection[str] = (),
+    ) -> Action:
+        """Return the next action of a trip to `target`.
 
-def raised(pose: Pose, height_m: float) -> Pose:
-    """Return a pose straight above."""
-    return pose.moved(height_m * UP)
+        Args:
+            target: Wanted hand pose.
+            grip: `OPEN` or `CLOSE`.
+            reach_down_m: How far hand or cargo extends below the grip site.
+            ignore: Objects that are no obstacles, e.g. the cargo.
+        """
+        hand = self._world.hand
+        remaining = target.position - hand.position
+        distance = float(np.linalg.norm(remaining[:2]))
+        top = self._world.height_along(hand.position, target.position, CORRIDOR_RADIUS_M, ignore)
+        ceiling = float(self._world.base[2]) + CEILING_M
+        needed = max(min(top + CLEARANCE_M + reach_down_m, ceiling), target.position[2])
+        # Over the last centimetres the path is a steep cone, so that nearly arrived does not mean up again.
+        cone = np.clip((distance - 0.01) / CONE_M, 0.0, 1.0)
+        missing = target.position[2] + (needed - target.position[2]) * cone - hand.position[2]
+        # Sideways motion begins a little below the travel height and is full there.
+        share = float(np.clip(1.5 - missing / 0.03, 0.0, 1.0))
+        start = self._start(hand.position, share)
+        waypoint = start + share * (target.position - start)
+        waypoint[2] = hand.position[2] + missing
+        return toward(hand, Pose(waypoint, target.rotation), grip)
+
+    def _start(self, position: Vector, share: float) -> Vector:
+        """Remember where a rise began: the controller lets a turning hand drift where no input holds it."""
+        start = self._rising_from
+        if share == 1.0 or start is None or np.linalg.norm((position - start)[:2]) > ASTRAY_M:
+            self._rising_from = start = position
+        return start

@@ -1,7 +1,8 @@
 """Pick an object up and put it where a subgoal `in` or `on` wants it.
 
-Which part of that comes next is read from the state: not held means fetch, held means deliver, delivered means
-let go and leave. The memory is short: the plan, how long the fingers have been closing or opening, the exit.
+Which part of that comes next is read from the state: not held means fetch, held means deliver, delivered
+means let go and leave. The memory is short: the plan, how long the fingers have been closing or opening, the
+exit.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
 from vega_policy.envs.experts.rehearsal import Rehearsal
-from vega_policy.envs.experts.skills.base import travel
+from vega_policy.envs.experts.skills.base import Traveller
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
 FLICKER_STEPS = 4
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
 EXIT_M = 0.10
+FUNNEL_M = 0.02
+FALLING_M_S = 0.15
+UNSTICK_M = 0.02
 
 
 class Put:
@@ -28,6 +32,7 @@ class Put:
     def __init__(self, world: World, rehearsal: Rehearsal, subgoal: Subgoal, rng: np.random.Generator):
         self._world = world
         self._subgoal = subgoal
+        self._traveller = Traveller(world)
         self._object = subgoal.subject
         self._planner = PutPlanner(world, rehearsal, subgoal, rng)
         self._plan: PutPlan | None = None
@@ -75,6 +80,8 @@ class Put:
         if self._closing:
             return self._pinch()
         self._lowering.clear()
+        if self._world.speed(self._object) > FALLING_M_S:
+            return toward(self._world.hand, self._world.hand.moved(0.05 * UP), OPEN)
         plan = self._current_plan()
         grasp = self._world.pose(self._object) @ plan.grasp
         hand = self._world.hand
@@ -85,10 +92,16 @@ class Put:
             return self._pinch()
         if stalled:
             self._give_up_grasp(plan)
-        if np.linalg.norm(off[:2]) < 0.015 and turn < 0.2 and -0.12 < off[2] < 0.02:
-            return toward(hand, grasp, OPEN, gain=3.0)
+        aside = float(np.linalg.norm(off[:2]))
+        if aside < FUNNEL_M and turn < 0.2 and -0.12 < off[2] < 0.02:
+            return toward(hand, self._funnelled(grasp, aside), OPEN)
         before = grasp.moved(-HOVER_M * grasp.rotation[:, 2])
-        return travel(self._world, before, OPEN)
+        return self._traveller.toward(before, OPEN)
+
+    def _funnelled(self, grasp: Pose, aside_m: float) -> Pose:
+        """Come down no further than the hand is over the grasp: fingers that land on the object push it."""
+        share = float(np.clip((aside_m - 0.004) / (FUNNEL_M - 0.004), 0.0, 1.0))
+        return grasp.moved(-share * HOVER_M * grasp.rotation[:, 2])
 
     def _pinch(self) -> Action:
         if not self._closing:
@@ -115,11 +128,15 @@ class Put:
         along = float(-error @ placement.exit)
         aside = float(np.linalg.norm(error + along * placement.exit))
         if aside < (0.02 if self._lowering else 0.008) and along < placement.way_in_m + 0.05:
-            return self._lower(target, along, placement)
+            return self._lower(target, along)
         self._lowering.clear()
+        escape = self._world.way_from_under(self._object)
+        if escape.any():
+            lift = UNSTICK_M * UP if self._world.is_supported(self._object) else 0.0
+            return toward(hand, Pose(hand.position + escape + lift, hand.rotation), CLOSE)
         below = float(hand.position[2] - self._world.extent(self._object)[0][2])
         before = target.moved(placement.way_in_m * placement.exit)
-        return travel(self._world, before, CLOSE, reach_down_m=below, ignore=[self._object])
+        return self._traveller.toward(before, CLOSE, reach_down_m=below, ignore=[self._object])
 
     def _placement(self) -> Placement:
         """Take the planned one; from a state that starts with the object in hand, plan it now."""
@@ -131,13 +148,13 @@ class Put:
         assert self._plan is not None
         return placement.pose.rotation @ self._plan.grasp.rotation
 
-    def _lower(self, target: Pose, along: float, placement: Placement) -> Action:
+    def _lower(self, target: Pose, along: float) -> Action:
         self._lowering.append(along)
         recent = self._lowering[-6:]
         stopped = len(self._lowering) > 10 and recent[0] - recent[-1] < 0.003
         if along < 0.003 or stopped:
             self._opening = 1
-        return toward(self._world.hand, target, CLOSE, gain=3.0)
+        return toward(self._world.hand, target, CLOSE)
 
     def _let_go(self) -> Action:
         self._opening += 1

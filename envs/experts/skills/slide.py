@@ -1,4 +1,4 @@
-"""Push a thing too wide and too flat to be picked up (a plate) across the table, with fingertips in its dish."""
+"""Push a thing too wide and too flat to be picked up (a plate) across the table, fingertips in its dish."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.grasps import MAX_WIDTH_M
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, toward
 from vega_policy.envs.experts.regions import region_of
-from vega_policy.envs.experts.skills.base import travel
+from vega_policy.envs.experts.skills.base import Traveller
 from vega_policy.envs.experts.world import World
 
 FLAT_M = 0.025
@@ -35,6 +35,7 @@ class Slide:
     def __init__(self, world: World, subgoal: Subgoal):
         self._world = world
         self._subgoal = subgoal
+        self._traveller = Traveller(world)
 
     def done(self) -> bool:
         """Whether the object is well inside the region and the hand has left it."""
@@ -49,9 +50,9 @@ class Slide:
         touch = Pose(pose.position + self._lead(error), DOWN).moved((FINGERTIP_M - PRESS_M) * UP)
         off = float(np.linalg.norm((hand.position - touch.position)[:2]))
         if off > 0.5 * self._radius() or (off > 0.015 and self._height() > HOVER_M / 2):
-            return travel(self._world, touch.moved((HOVER_M + PRESS_M) * UP), CLOSE)
+            return self._traveller.toward(touch.moved((HOVER_M + PRESS_M) * UP), CLOSE)
         if self._height() > 0.01:
-            return toward(hand, touch, CLOSE, gain=3.0)
+            return toward(hand, touch, CLOSE)
         ahead = hand.position + error
         ahead[2] = touch.position[2]
         return toward(hand, Pose(ahead, DOWN), CLOSE, gain=2.0, speed=SPEED)
