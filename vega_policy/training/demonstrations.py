@@ -20,7 +20,7 @@ from lerobot.datasets.io_utils import write_info, write_stats, write_table_one_r
 from lerobot.datasets.video_utils import concatenate_video_files
 from numpy.typing import NDArray
 
-from vega_policy.training.libero_data import FPS, VECTORS, libero_features
+from vega_policy.training.libero_data import FPS, VECTORS, libero_features, vector_features
 from vega_policy.training.statistics import Stats, column_stats, picture_stats
 
 PROVENANCE = Path("meta") / "provenance.json"
@@ -34,7 +34,7 @@ class Demonstration:
 
     Attributes:
         task: The instruction.
-        columns: Vectors by key, shape (steps, size): state and action.
+        columns: Vectors by key, shape (steps, size): state, action, and whatever else there is.
         films: Files by image key, one frame per step.
         histograms: By image key: counts by channel and level over all its pixels.
         facts: Where it comes from; kept in the provenance.
@@ -51,7 +51,11 @@ class Demonstration:
 
 
 def write_dataset(
-    root: Path, demonstrations: Sequence[Demonstration], image_size_px: int, provenance: Mapping[str, Any]
+    root: Path,
+    demonstrations: Sequence[Demonstration],
+    image_size_px: int,
+    provenance: Mapping[str, Any],
+    extra_vectors: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Write a dataset, replacing one that this function wrote there before.
 
@@ -61,6 +65,7 @@ def write_dataset(
         image_size_px: Height and width of the films.
         provenance: What identifies the data; the episodes' facts are added, and all goes to
             `meta/provenance.json`.
+        extra_vectors: Names of the numbers of columns beyond state and action, by key.
 
     Raises:
         ValueError: If there are no demonstrations.
@@ -72,7 +77,8 @@ def write_dataset(
         raise FileExistsError(f"{root} exists and is no dataset of vega-collect; choose another folder")
     partial = root.with_name(f".{root.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    _write(partial, root.name, demonstrations, image_size_px)
+    features = libero_features(image_size_px) | vector_features(extra_vectors or {})
+    _write(partial, root.name, demonstrations, features)
     episodes = [{"episode_index": index, **item.facts} for index, item in enumerate(demonstrations)]
     text = json.dumps({**provenance, "episodes": episodes}, indent=2)
     (partial / PROVENANCE).write_text(text + "\n", encoding="utf-8")
@@ -80,8 +86,9 @@ def write_dataset(
     partial.replace(root)
 
 
-def _write(root: Path, name: str, demonstrations: Sequence[Demonstration], image_size_px: int) -> None:
-    features = libero_features(image_size_px)
+def _write(
+    root: Path, name: str, demonstrations: Sequence[Demonstration], features: dict[str, dict[str, Any]]
+) -> None:
     meta = LeRobotDatasetMetadata.create(f"local/{name}", FPS, features, robot_type="panda", root=root)
     meta.save_episode_tasks(list(dict.fromkeys(item.task for item in demonstrations)))
     tables = list(_tables(meta, demonstrations))
@@ -139,7 +146,7 @@ def _tables(
     for episode_index, item in enumerate(demonstrations):
         frames = np.arange(len(item))
         yield {
-            **{key: item.columns[key] for key in VECTORS},
+            **{key: item.columns[key] for key in item.columns if key in meta.features},
             "timestamp": (frames / FPS).astype(np.float32),
             "frame_index": frames,
             "episode_index": np.full(len(item), episode_index),

@@ -5,7 +5,7 @@ open and 1 to close. Only NumPy is needed here, so that recording workers need n
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,15 @@ def libero_features(image_size_px: int) -> dict[str, dict[str, Any]]:
         "shape": (image_size_px, image_size_px, 3),
         "names": ["height", "width", "channels"],
     }
-    features: dict[str, dict[str, Any]] = {key: dict(picture) for key in IMAGE_KEYS.values()}
-    for key, names in VECTORS.items():
-        features[key] = {"dtype": "float32", "shape": (len(names),), "names": list(names)}
-    return features
+    return {key: dict(picture) for key in IMAGE_KEYS.values()} | vector_features(VECTORS)
+
+
+def vector_features(vectors: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """The features of columns whose numbers have names."""
+    return {
+        key: {"dtype": "float32", "shape": (len(names),), "names": list(names)}
+        for key, names in vectors.items()
+    }
 
 
 def libero_frame(observation: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
