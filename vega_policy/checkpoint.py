@@ -1,10 +1,11 @@
 """Weights to and from a checkpoint folder: what belongs in, and nothing silently missing.
 
 Frozen weights that came from the Hub stay out; the configuration records their id and revision, and building
-the policy fetches them again. Everything else must be in the file, name by name and shape by shape. The empty
+the policy fetches them again. Those of a simulator from a local folder go in, with its architecture. Everything else must be in the file, name by name and shape by shape. The empty
 prompt's embedding lies beside it, so that loading does not fetch a text encoder of billions of weights.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def external_names(policy: "VegaPolicy") -> set[str]:
     """Names of weights that the Hub keeps: frozen, and loaded from a Hub id at a recorded revision."""
     parts = {
-        "simulator.": policy.config.simulator.is_from_hub,
+        "simulator.": policy.simulator.portable_config.is_from_hub,
         "backbone.": policy.config.backbone.is_from_hub,
     }
     prefixes = tuple(prefix for prefix, is_from_hub in parts.items() if is_from_hub)
@@ -47,10 +48,10 @@ def save_weights(policy: "VegaPolicy", folder: Path, state_dict: Mapping[str, Te
         folder: An existing folder.
         state_dict: A gathered state dict, when the policy's own is sharded.
     """
-    config = policy.config
-    replace(config, simulator=replace(config.simulator, prompt_path=None))._save_pretrained(folder)
+    simulator = replace(policy.simulator.portable_config, prompt_path=None)
+    replace(policy.config, simulator=simulator)._save_pretrained(folder)
     prompt = getattr(policy.simulator.backbone, "prompt_embedding", None)
-    if config.simulator.is_from_hub and prompt is not None:
+    if simulator.is_from_hub and prompt is not None:
         save_prompt(folder / PROMPT_FILE, prompt)
     left_out = external_names(policy)
     weights = {
@@ -60,12 +61,24 @@ def save_weights(policy: "VegaPolicy", folder: Path, state_dict: Mapping[str, Te
     save_torch_state_dict(weights, str(folder), max_shard_size=max(num_bytes, 1))
 
 
-def with_saved_prompt(config: "VegaConfig", folder: Path) -> "VegaConfig":
-    """The configuration, with the embedding that lies in a checkpoint folder, if one does."""
-    file = folder / PROMPT_FILE
-    if not file.is_file():
-        return config
-    return replace(config, simulator=replace(config.simulator, prompt_path=str(file)))
+def with_saved_simulator(config: "VegaConfig", folder: Path) -> "VegaConfig":
+    """The configuration, with what a checkpoint folder says about its own simulator.
+
+    A checkpoint that holds the simulator's weights is loaded from it alone, also where `config` (a trainer's,
+    when it resumes) still names the folder that the weights came from at first.
+
+    Args:
+        config: What the policy is to be built from.
+        folder: The checkpoint's; a Hub id, which is no folder here, changes nothing.
+    """
+    simulator, file = config.simulator, folder / PROMPT_FILE
+    if file.is_file():
+        simulator = replace(simulator, prompt_path=str(file))
+    if simulator.source is not None and (folder / "config.json").is_file():
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))["simulator"]
+        if stored["source"] is None:
+            simulator = replace(simulator, source=None, revision=None, architecture=stored["architecture"])
+    return replace(config, simulator=simulator)
 
 
 def load_weights(policy: "VegaPolicy", file: Path, device: str) -> None:

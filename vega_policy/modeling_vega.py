@@ -21,7 +21,7 @@ from torch import Tensor
 from vega_policy.backbones.base import Reading
 from vega_policy.backbones.factory import build_backbone
 from vega_policy.cameras import Cameras, Clips, newest_squares
-from vega_policy.checkpoint import load_weights, save_weights, with_saved_prompt
+from vega_policy.checkpoint import load_weights, save_weights, with_saved_simulator
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.heads.build import build_head
 from vega_policy.heads.prefix import ChunkPrefix
@@ -196,7 +196,7 @@ class VegaPolicy(PreTrainedPolicy):
         """
         path = pretrained_name_or_path
         config = config or PreTrainedConfig.from_pretrained(path, revision=kwargs.get("revision"))
-        return super().from_pretrained(path, config=with_saved_prompt(config, Path(path)), **kwargs)
+        return super().from_pretrained(path, config=with_saved_simulator(config, Path(path)), **kwargs)
 
     @classmethod
     @override

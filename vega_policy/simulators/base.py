@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vega_policy.simulators.config import SimulatorConfig
 from vega_policy.simulators.geometry import Window, letterbox, resize_grid
 from vega_policy.simulators.graphs import GraphCache
 
@@ -81,10 +82,17 @@ class Simulator(nn.Module):
         dim: Width of a token.
         image_size_px: Side of the square canvas that a picture is fitted into.
         clip_length: Longest clip in frames.
+        portable_config: Builds the same simulator for a checkpoint that holds its weights.
     """
 
     def __init__(
-        self, backbone: Backbone, *, image_size_px: int, clip_length: int = 1, cuda_graph: bool = False
+        self,
+        backbone: Backbone,
+        *,
+        portable_config: SimulatorConfig,
+        image_size_px: int,
+        clip_length: int = 1,
+        cuda_graph: bool = False,
     ) -> None:
         super().__init__()
         if image_size_px % backbone.token_px:
@@ -96,6 +104,7 @@ class Simulator(nn.Module):
         self.dim = backbone.dim
         self.image_size_px = image_size_px
         self.clip_length = clip_length
+        self.portable_config = portable_config
         self._graphs = GraphCache() if cuda_graph else None
         self.register_load_state_dict_post_hook(_prepare_loaded)
         self.requires_grad_(False)

@@ -38,6 +38,7 @@ def build_simulator(config: SimulatorConfig, *, load_weights: bool = True) -> Si
     from vega_policy.simulators.base import Simulator
     from vega_policy.simulators.controls import ShuffledSimulator, zeros_like
     from vega_policy.simulators.loading import PartLoader
+    from vega_policy.simulators.portable import portable
 
     if config.control == "zeros":
         backbone: Backbone = zeros_like(config, _build_backbone)
@@ -51,6 +52,7 @@ def build_simulator(config: SimulatorConfig, *, load_weights: bool = True) -> Si
         image_size_px=config.image_size_px,
         clip_length=config.clip_length,
         cuda_graph=config.cuda_graph,
+        portable_config=portable(config),
     )
 
 

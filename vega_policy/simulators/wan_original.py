@@ -28,6 +28,12 @@ def is_original(folder: Path) -> bool:
     return file.is_file() and json.loads(file.read_text()).get("_class_name") == "WanModel"
 
 
+def architecture(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the weights in the folder are for, part by part, in diffusers' terms."""
+    settings = json.loads((folder / "config.json").read_text())
+    return {"transformer": _architecture(settings, settings["num_layers"]), "vae": {}}
+
+
 def load_transformer(folder: Path, *, num_blocks: int, dtype: torch.dtype) -> WanTransformer3DModel:
     """The first blocks of the transformer.
 

@@ -40,6 +40,8 @@ def check_whole_chunks(frames: int) -> None:
 class FoldedCausalConv3d(WanCausalConv3d):
     """A causal convolution that sees a lone frame without history as a picture.
 
+    A frozen one uses the kernel that `fold` derived; one that learns its weights, which need gradients.
+
     Attributes:
         last_tap: The kernel of the newest frame, derived from `weight` by `fold`.
     """
@@ -66,8 +68,9 @@ class FoldedCausalConv3d(WanCausalConv3d):
         """Convolves; `cache_x` holds the frames before `x`."""
         if cache_x is not None or x.shape[2] != 1:
             return super().forward(x, cache_x)
-        frame = F.pad(x.squeeze(2), self._padding[:4])
-        return F.conv2d(frame, self.last_tap, self.bias, self.stride[1:]).unsqueeze(2)
+        kernel = self.weight[:, :, -1] if self.weight.requires_grad else self.last_tap
+        margins = (self._padding[2], self._padding[0])
+        return F.conv2d(x.squeeze(2), kernel, self.bias, self.stride[1:], margins).unsqueeze(2)
 
 
 class ChannelNorm(nn.Module):
@@ -83,7 +86,7 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Float[Tensor, "batch channels *place"]) -> Float[Tensor, "batch channels *place"]:
         """Scales every place's channel vector to length sqrt(channels), then by `gamma`."""
         inverse_length = x.float().square().sum(dim=1, keepdim=True).clamp_min(TINY).rsqrt()
-        return (x * inverse_length).to(x.dtype) * self.scale * self.gamma
+        return (x * inverse_length).to(x.dtype) * (self.scale * self.gamma)
 
 
 def specialise(module: nn.Module) -> None:
