@@ -1,7 +1,8 @@
 """Weights to and from a checkpoint folder: what belongs in, and nothing silently missing.
 
 Frozen weights that came from the Hub stay out; the configuration records their id and revision, and building
-the policy fetches them again. Those of a simulator from a local folder go in, with its architecture. Everything else must be in the file, name by name and shape by shape. The empty
+the policy fetches them again. Everything else must be in the file, name by name and shape by shape; the
+weights of a simulator from a local folder too, whose architecture the configuration then holds. The empty
 prompt's embedding lies beside it, so that loading does not fetch a text encoder of billions of weights.
 """
 

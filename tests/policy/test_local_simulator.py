@@ -1,4 +1,4 @@
-"""A simulator that was loaded from a folder travels in the policy's checkpoint: it loads where the folder is not."""
+"""A simulator from a folder travels in the policy's checkpoint, which loads where the folder is not."""
 
 import shutil
 from collections.abc import Callable
