@@ -75,22 +75,15 @@ def find_pinches(surface: Surface, rng: np.random.Generator, steepest: float = 0
     return Pinches(starts - axes * widths[:, None] / 2, axes, widths)
 
 
-def plan_grasps(
-    surface: Surface,
-    centre_of_mass: Vector,
-    current: Matrix,
-    base: Vector,
-    lean_rad: float,
-    rng: np.random.Generator,
+def upright_grasps(
+    surface: Surface, centre_of_mass: Vector, base: Vector, rng: np.random.Generator
 ) -> list[Grasp]:
-    """Return grasps of an object, cheapest first.
+    """Return grasps of an object with the hand pointing straight down, without those much like a better one.
 
     Args:
         surface: Surface of the object, world frame.
         centre_of_mass: Of the object, world frame.
-        current: The hand's current rotation; turning far from it costs.
         base: Where the robot stands; far from it, the side facing it is preferred.
-        lean_rad: Angle by which the hand leans about its closing axis; 0 points straight down.
         rng: Chooses among many surface points.
     """
     pinches = find_pinches(surface, rng)
@@ -100,12 +93,29 @@ def plan_grasps(
     costs = _pinch_costs(pinches, surface, centre_of_mass) + 2.0 * np.maximum(far, 0.0)
     grasps = []
     for index in _spread(pinches.middles, np.argsort(costs))[:MAX_PAIRS]:
-        closing = unit(pinches.axes[index] * [1.0, 1.0, 0.0])
-        rotation = hand_rotation(closing, rotation_about(closing, lean_rad) @ -UP)
+        rotation = hand_rotation(unit(pinches.axes[index] * [1.0, 1.0, 0.0]), -UP)
         site = pinches.middles[index] + PAD_ABOVE_SITE_M * rotation[:, 2]
-        cost = costs[index] + 0.15 * angle_between(current, rotation) + 0.5 * abs(lean_rad)
-        grasps.append(Grasp(Pose(site, rotation), float(pinches.widths_m[index]), float(cost)))
-    return sorted(grasps, key=lambda grasp: grasp.cost)
+        grasps.append(Grasp(Pose(site, rotation), float(pinches.widths_m[index]), float(costs[index])))
+    return grasps
+
+
+def leaning(grasps: list[Grasp], lean_rad: float, current: Matrix) -> list[Grasp]:
+    """Return upright grasps with the hand leaning about its closing axis, cheapest first.
+
+    Args:
+        grasps: Upright grasps.
+        lean_rad: The angle; about the closing axis of the upright hand.
+        current: The hand's current rotation; turning far from it costs.
+    """
+    return sorted((_leaned(grasp, lean_rad, current) for grasp in grasps), key=lambda grasp: grasp.cost)
+
+
+def _leaned(grasp: Grasp, lean_rad: float, current: Matrix) -> Grasp:
+    closing = grasp.hand.rotation[:, 0]
+    rotation = hand_rotation(closing, rotation_about(closing, lean_rad) @ -UP)
+    pads = grasp.hand.position + PAD_ABOVE_SITE_M * UP
+    cost = grasp.cost + 0.15 * angle_between(current, rotation) + 0.5 * abs(lean_rad)
+    return Grasp(Pose(pads + PAD_ABOVE_SITE_M * rotation[:, 2], rotation), grasp.width_m, float(cost))
 
 
 def _pinch_costs(pinches: Pinches, surface: Surface, centre_of_mass: Vector) -> Float[np.ndarray, " n"]:

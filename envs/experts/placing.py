@@ -9,18 +9,19 @@ import numpy as np
 
 from vega_policy.envs.experts.geometry import UP, Matrix, Pose, Vector, rotation_about
 from vega_policy.envs.experts.goal import Subgoal
-from vega_policy.envs.experts.grasps import Grasp, plan_grasps
+from vega_policy.envs.experts.grasps import Grasp, leaning, upright_grasps
 from vega_policy.envs.experts.regions import Region, region_of
 from vega_policy.envs.experts.rehearsal import Reach, Rehearsal
 from vega_policy.envs.experts.world import World
 
 HOVER_M = 0.07
+SLACK_M = 0.001  # fingers that go down without this room to the object get wedged on it
 SWEEP_M = 0.25
 FINE_COST = 0.05
 LEANS_DEG, GRASPS = (0, -25, 25, -50, 50, -75, 75), 60
 POINTS_IN = -0.3  # a hand that goes in sideways points that way at least so far
 TIGHT_COST, ROOM_M, ENOUGH = 1.0, 0.01, 3
-SPOTS, FEW_SPOTS = 12, 4
+SPOTS, SPREAD = 12, 0.6
 TURNS_RAD = tuple(np.radians([0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90]))
 SIDES: tuple[Vector, ...] = (UP, *(np.array([x, y, 0.0]) for x, y in ((0, -1), (-1, 0), (0, 1), (1, 0))))
 
@@ -64,19 +65,31 @@ class PutPlanner:
         """Return the first plan without a fault, or the least bad one.
 
         Args:
-            rejected: Grasps (hand in the object's frame) that failed before.
+            rejected: Grasps (hand in the object's frame) that failed before; the last resort.
+
+        Raises:
+            ValueError: The object cannot be grasped at all.
         """
         self._rehearsal.refresh()
         placements = self.placements()
+        attempts = ((placements, rejected), (placements, []), ([self._fallback()], []))
+        for places, skipped in attempts:
+            plans = self._plans(places, skipped)
+            if plans:
+                return min(plans, key=lambda plan: plan.cost)
+        raise ValueError(f"{self._subgoal.subject} has no two sides that fit between the fingers")
+
+    def _plans(self, placements: list[Placement], rejected: list[Pose]) -> list[PutPlan]:
+        """Return plans up to the first one without a fault, which then is the only one."""
         plans: list[PutPlan] = []
         for grasp in self._grasps(placements[0].exit):
             local = self._world.pose(self._subgoal.subject).inverse() @ grasp.hand
             if any(np.linalg.norm(local.position - other.position) < 0.01 for other in rejected):
                 continue
             plans.extend(self._completed(grasp, local, placements))
-            if plans and plans[-1].cost < grasp.cost + FINE_COST:
-                return plans[-1]
-        return min(plans, key=lambda plan: plan.cost)
+            if plans and plans[-1].cost < grasp.cost + placements[0].cost + FINE_COST:
+                return plans[-1:]
+        return plans
 
     def plan_held(self) -> PutPlan:
         """Return a plan for an object that is in the hand already: the grasp is the one it is held by."""
@@ -92,9 +105,9 @@ class PutPlanner:
         """Upright grasps first, leaning ones only when none will do; into a side opening only those."""
         subject = self._subgoal.subject
         surface, centre = self._world.surface(subject), self._world.centre_of_mass(subject)
-        hand, base = self._world.hand.rotation, self._world.base
+        upright = upright_grasps(surface, centre, self._world.base, self._rng)
         for lean_deg in LEANS_DEG:
-            grasps = plan_grasps(surface, centre, hand, base, float(np.radians(lean_deg)), self._rng)
+            grasps = leaning(upright, float(np.radians(lean_deg)), self._world.hand.rotation)
             if exit_ is not UP:
                 grasps = [grasp for grasp in grasps if grasp.hand.rotation[:, 2] @ exit_ < POINTS_IN]
             yield from grasps[:GRASPS]
@@ -108,13 +121,13 @@ class PutPlanner:
         for placement in placements:
             cost = grasp.cost + pick + placement.cost + self._place_cost(local, placement)
             yield PutPlan(local, placement, cost)
-            if cost < grasp.cost + FINE_COST:
+            if cost < grasp.cost + placements[0].cost + FINE_COST:
                 return
 
     def _pick_cost(self, grasp: Grasp) -> float:
         near, rehearsal = self._world.geoms_of(self._subgoal.subject), self._rehearsal
         at = rehearsal.reach(grasp.hand)
-        cost = rehearsal.arm_cost(at, near=near)
+        cost = rehearsal.arm_cost(at, near=near, touch_m=-SLACK_M)
         if cost > 1.0:
             return cost
         before = rehearsal.reach(grasp.hand.moved(-HOVER_M * grasp.hand.rotation[:, 2]), at.q)
@@ -141,28 +154,37 @@ class PutPlanner:
         found: list[Placement] = []
         for side in SIDES:
             for turn in TURNS_RAD:
-                turned, spots = rotation_about(UP, turn) @ rotation, SPOTS if turn == 0.0 else FEW_SPOTS
-                found += self._on_spots(region, turned, side, 0.1 * abs(turn), spots)
+                found += self._on_spots(region, rotation_about(UP, turn) @ rotation, side, 0.1 * abs(turn))
                 if sum(placement.cost < TIGHT_COST for placement in found) >= ENOUGH:
                     break
             if found:
                 return sorted(found, key=lambda placement: placement.cost)[:ENOUGH]
-        return [self._above(region, rotation)]
+        return [self._fallback()]
 
-    def _on_spots(
-        self, region: Region, rotation: Matrix, side: Vector, cost: float, count: int
-    ) -> list[Placement]:
+    def _on_spots(self, region: Region, rotation: Matrix, side: Vector, cost: float) -> list[Placement]:
         """Try the spots nearest to the best one: the middle, or from the side no deeper than it takes."""
-        middle = region.spots()[0]
+        middle = self._aim(region)
         aim = middle if side is UP else middle + side * self._shallow(region, rotation, side)
         spots = np.vstack([aim, region.spots()])
         found: list[Placement] = []
-        for spot in spots[np.argsort(np.linalg.norm(spots - aim, axis=1), kind="stable")][:count]:
+        for spot in spots[np.argsort(np.linalg.norm(spots - aim, axis=1), kind="stable")][:SPOTS]:
             placement = self._at(region, Pose(spot, rotation), side, cost + 3.0 * np.linalg.norm(spot - aim))
             found += [placement] if placement else []
             if sum(other.cost < cost + TIGHT_COST for other in found) == ENOUGH:
                 break
         return found
+
+    def _aim(self, region: Region) -> Vector:
+        """Return the middle; beside it where several objects are to stand, thin side to thin side."""
+        middle = region.spots()[0]
+        goals = [goal for goal in self._world.goal if goal.relation == "on"]
+        sharing = [goal.subject for goal in goals if goal.target == self._subgoal.target]
+        if self._subgoal.subject not in sharing or len(sharing) == 1:
+            return middle
+        low, high = self._world.extent(self._subgoal.subject)
+        axis = int(np.argmin((high - low)[:2]))
+        share = sharing.index(self._subgoal.subject) / (len(sharing) - 1) - 0.5
+        return middle + SPREAD * share * (region.high - region.low)[axis] * np.eye(3)[axis]
 
     def _shallow(self, region: Region, rotation: Matrix, side: Vector) -> float:
         """Return how far from the middle toward the opening the whole object is still (1 cm) inside."""
@@ -217,6 +239,8 @@ class PutPlanner:
     def _is_free(self, pose: Pose) -> bool:
         return self._rehearsal.object_depth(self._subgoal.subject, pose) < 0.0005
 
-    def _above(self, region: Region, rotation: Matrix) -> Placement:
-        """Nothing fits: aim at the region's middle and let contact decide."""
-        return Placement(Pose(region.spots()[0], rotation), UP, SWEEP_M, 5.0)
+    def _fallback(self) -> Placement:
+        """Nothing fits: aim at the region's middle from above and let contact decide."""
+        region = region_of(self._world, self._subgoal)
+        rotation = self._world.pose(self._subgoal.subject).rotation
+        return Placement(Pose(self._aim(region), rotation), UP, SWEEP_M, 5.0)

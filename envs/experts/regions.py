@@ -17,7 +17,7 @@ from vega_policy.envs.experts.world import World
 ON_OBJECT_RADIUS_M = 0.03
 ON_SITE_BELOW_M, ON_SITE_ABOVE_M = 0.005, 0.10
 IN_BELOW_M = 0.01
-SPOT_SPACING_M = 0.02
+SPOT_SPACING_M, SPOT_MARGIN_M = 0.02, 0.015
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Region:
 
 
 def _spread(low: float, high: float) -> Float[np.ndarray, " n"]:
-    """Return points around the middle, at least a quarter of the width away from the ends."""
-    count = int((high - low) / 2 / SPOT_SPACING_M)
-    return (low + high) / 2 + SPOT_SPACING_M * (np.arange(2 * (count // 2) + 1) - count // 2)
+    """Return points around the middle, away from the ends."""
+    count = int(max(0.0, (high - low) / 2 - SPOT_MARGIN_M) / SPOT_SPACING_M)
+    return (low + high) / 2 + SPOT_SPACING_M * np.arange(-count, count + 1)
 
 
 def region_of(world: World, subgoal: Subgoal) -> Region:

@@ -18,7 +18,7 @@ from vega_policy.envs.experts.geometry import Pose, rotation_vector
 from vega_policy.envs.experts.world import ROBOT, World
 
 MARGIN_M = 0.003
-MOVABLE_WEIGHT = 0.3  # brushing a free object or a door is a smaller fault than hitting a wall
+MOVABLE_WEIGHT = 0.3  # brushing a free object is a smaller fault than hitting a wall
 ITERATIONS = 25
 DAMPING = 1e-5
 STEP_LIMIT_RAD = 0.3

@@ -56,9 +56,8 @@ class World:
 
     @property
     def movable_geoms(self) -> np.ndarray:
-        """Say for every geom whether it can be pushed aside: its body, or one above it, has a joint."""
-        moving = self.model.body_weldid[self.model.geom_bodyid] != 0
-        return moving & (self.owners != ROBOT)
+        """Say for every geom whether it can be pushed aside: those of free objects can."""
+        return np.isin(self.owners, list(self._raw.objects_dict))
 
     def _geoms(self, names: Collection[str]) -> set[int]:
         return {self.model.geom(name).id for name in names}

@@ -24,6 +24,7 @@ EXIT_M = 0.10
 FUNNEL_M = 0.02
 FALLING_M_S = 0.15
 UNSTICK_M = 0.02
+WEDGED_OPENING_M = 0.077  # open that far, the fingers do not hold the object but are held by it
 
 
 class Put:
@@ -64,7 +65,8 @@ class Put:
 
     def _is_held(self) -> bool:
         """Whether the fingers have the object; a contact may flicker for a few steps while it is lifted."""
-        self._missed = 0 if self._world.is_pinched(self._object) else self._missed + 1
+        pinched = self._world.is_pinched(self._object) and self._world.opening_m < WEDGED_OPENING_M
+        self._missed = 0 if pinched else self._missed + 1
         return self._missed < FLICKER_STEPS and not 0 < self._closing < CLOSING_STEPS
 
     def _current_plan(self) -> PutPlan:
