@@ -240,7 +240,13 @@ class PutPlanner:
         return self._rehearsal.object_depth(self._subgoal.subject, pose) < 0.0005
 
     def _fallback(self) -> Placement:
-        """Nothing fits: aim at the region's middle from above and let contact decide."""
-        region = region_of(self._world, self._subgoal)
+        """Nothing fits: come in from above where the object touches least, and let contact decide."""
         rotation = self._world.pose(self._subgoal.subject).rotation
-        return Placement(Pose(self._aim(region), rotation), UP, SWEEP_M, 5.0)
+        poses = [Pose(spot, rotation) for spot in region_of(self._world, self._subgoal).spots()]
+        return Placement(min(poses, key=self._worst_depth), UP, SWEEP_M, 5.0)
+
+    def _worst_depth(self, pose: Pose) -> float:
+        """Return how deep (m, to the millimetre) the object would get into anything on its way down."""
+        heights = np.arange(0.02, SWEEP_M, 0.02)
+        depths = [self._rehearsal.object_depth(self._subgoal.subject, pose.moved(h * UP)) for h in heights]
+        return round(max(depths), 3)

@@ -30,6 +30,14 @@ def bowl_height_m(env: LiberoEnv) -> float:
     return float(env.sim.data.get_body_xpos("akita_black_bowl_1_main")[2])
 
 
+def lift(env: LiberoEnv, expert: Expert) -> None:
+    resting_m = bowl_height_m(env)
+    while bowl_height_m(env) < resting_m + 0.05:
+        *_, terminated, truncated, _ = env.step(expert.act())
+        ended = terminated or truncated
+        assert not ended, "the bowl is lifted before it is placed"
+
+
 def test_a_bowl_is_put_on_the_plate(env: LiberoEnv) -> None:
     expert = Expert(env)
     expert.reset(seed=0)
@@ -47,14 +55,31 @@ def test_it_starts_from_a_perturbed_arm(env: LiberoEnv) -> None:
 def test_another_expert_takes_over_with_the_bowl_in_the_hand(env: LiberoEnv) -> None:
     first = Expert(env)
     first.reset(seed=0)
-    resting_m = bowl_height_m(env)
-    while bowl_height_m(env) < resting_m + 0.05:
-        *_, terminated, truncated, _ = env.step(first.act())
-        ended = terminated or truncated
-        assert not ended, "the bowl is lifted before it is placed"
+    lift(env, first)
     second = Expert(env)
     second.reset(seed=1)
     assert drive(env, second)["is_success"]
+
+
+def test_it_picks_up_again_what_it_dropped(env: LiberoEnv) -> None:
+    expert = Expert(env)
+    expert.reset(seed=0)
+    resting_m = bowl_height_m(env)
+    lift(env, expert)
+    env.step(np.tile([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], (12, 1)))
+    assert bowl_height_m(env) < resting_m + 0.03, "the bowl is dropped"
+    assert drive(env, expert)["is_success"]
+
+
+def test_a_half_open_drawer_is_opened_the_rest_of_the_way() -> None:
+    env = LiberoEnv("libero_goal", 0, assets="standin", images=False)
+    env.reset(seed=0, options={"trial": 0})
+    env.sim.data.set_joint_qpos("wooden_cabinet_1_middle_level", -0.07)
+    env.sim.forward()
+    expert = Expert(env)
+    expert.reset(seed=0)
+    assert drive(env, expert)["is_success"]
+    env.close()
 
 
 def test_actions_stay_in_the_action_space(env: LiberoEnv) -> None:
