@@ -5,7 +5,7 @@ multimodal LLM) and `head`. LeRobot finds `VegaPolicy` and the pipelines by this
 """
 
 from dataclasses import dataclass, field
-from typing import override
+from typing import Any, override
 
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
@@ -42,6 +42,8 @@ class VegaConfig(PreTrainedConfig):
         dtype: What LeRobot's trainer computes in: `bfloat16` is autocast. Weights are stored in the dtypes of
             `backbone` and `simulator`.
         seed: Seeds the flow head's noise, decision by decision.
+        trained_with: Assets, protocol and picture size of the training data, where the data tell; written by
+            training, so that an evaluation under other conditions can say so.
         rtc_config: LeRobot's real-time chunking; None executes chunks one after the other.
     """
 
@@ -53,11 +55,12 @@ class VegaConfig(PreTrainedConfig):
     unnormalised_action_dims: tuple[int, ...] = (6,)
     dtype: str = "float32"
     seed: int = 0
+    trained_with: dict[str, Any] = field(default_factory=dict)
 
     simulator: SimulatorConfig = field(default_factory=tiny_wan_config)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     backbone: BackboneConfig = field(default_factory=lambda: tiny_smolvlm_config(list(LIBERO_WORDS)))
-    head: HeadConfig = field(default_factory=lambda: HeadConfig(slots="per_step", width=256))
+    head: HeadConfig = field(default_factory=lambda: HeadConfig(slots="per_step", width=128))
     rtc_config: RTCConfig | None = None
 
     normalization_mapping: dict[str, NormalizationMode] = field(

@@ -23,11 +23,13 @@ from vega_policy.backbones.factory import build_backbone
 from vega_policy.cameras import Cameras, Clips, newest_squares
 from vega_policy.checkpoint import load_weights, save_weights, with_saved_simulator
 from vega_policy.configuration_vega import VegaConfig
+from vega_policy.features import SIMULATED
 from vega_policy.heads.build import build_head
 from vega_policy.heads.prefix import ChunkPrefix
 from vega_policy.proprio import ProprioProjector
 from vega_policy.queues import ActionQueue, FrameHistory
 from vega_policy.simulators import build_simulator
+from vega_policy.simulators.loading import DTYPES
 
 Batch = Mapping[str, Any]
 
@@ -76,15 +78,19 @@ class VegaPolicy(PreTrainedPolicy):
 
         Returns:
             The loss, and numbers to log: the mean gate of each camera (1 is semantic, 0 generative).
+
+        Raises:
+            FloatingPointError: The loss is not finite; the message names the samples.
         """
         reading = self.read(batch, self.cameras.clips(batch))
         losses = self.head.loss(reading.hidden, batch[ACTION], _pads(batch), self._training_noise())
+        _refuse_non_finite(losses, batch)
         log = {"action_loss": losses.mean().item(), **self._mean_gates(reading)}
         return (losses if reduction == "none" else losses.mean()), log
 
     def read(self, batch: Batch, clips: Clips) -> Reading:
         """Pixels, state and task in; what the action slots say out."""
-        simulated = self.simulate(clips)
+        simulated = self.recall(batch) if SIMULATED in batch else self.simulate(clips)
         seen = newest_squares(clips, self.backbone.image_size_px)
         prompt = self.backbone.prompt(batch["task"], len(clips)).to(seen.device)
         return self.backbone.read(seen, simulated, prompt, self.feel(batch), self.head.num_slots)
@@ -99,6 +105,13 @@ class VegaPolicy(PreTrainedPolicy):
             return rearrange(tokens, "(cameras b) n d -> b cameras n d", cameras=len(clips))
         grids = [self.simulator(clip).resized(*self.backbone.grid).flatten() for clip in clips]
         return torch.stack(grids, dim=1)
+
+    def recall(self, batch: Batch) -> Float[Tensor, "batch cameras n dim_generative"] | None:
+        """What `simulate` once computed for these clips."""
+        if self.config.fusion.name == "none":
+            return None
+        recalled: Tensor = batch[SIMULATED].to(DTYPES[self.config.simulator.dtype])
+        return recalled
 
     def feel(self, batch: Batch) -> Float[Tensor, "batch 1 dim"] | None:
         """The robot's newest state as a token; None without proprioception."""
@@ -228,6 +241,18 @@ class VegaPolicy(PreTrainedPolicy):
         means: Sequence[float] = reading.gate.float().mean(dim=(0, 2)).tolist()
         names = (camera.rsplit(".", 1)[-1] for camera in self.config.cameras)
         return {f"gate/{name}": mean for name, mean in zip(names, means, strict=True)}
+
+
+def _refuse_non_finite(losses: Float[Tensor, " batch"], batch: Batch) -> None:
+    bad = ~torch.isfinite(losses.detach())
+    if not bad.any():
+        return
+    where = {key: batch[key][bad].tolist() for key in ("index", "episode_index") if key in batch}
+    raise FloatingPointError(
+        f"expected a finite loss, got {losses[bad].tolist()} for samples {bad.nonzero().flatten().tolist()} "
+        f"of the batch, {where or 'without index'} in the dataset: no weight was changed. Look at those "
+        "samples, lower the learning rate, or train in float32"
+    )
 
 
 def _pads(batch: Batch) -> Bool[Tensor, "batch chunk"]:

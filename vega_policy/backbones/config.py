@@ -93,8 +93,12 @@ def tiny_smolvlm_config(words: list[str], **overrides: Any) -> BackboneConfig:
         words: Vocabulary of the instructions, for example from `vega_policy.backbones.words.words_of`.
         **overrides: Fields of `BackboneConfig` to change.
     """
-    layers = {"num_hidden_layers": 4, "num_attention_heads": 4}
-    vision = {"hidden_size": 128, "intermediate_size": 512, "image_size": 128, "patch_size": 8, **layers}
-    text = {"hidden_size": 256, "intermediate_size": 768, "num_key_value_heads": 2, **layers}
-    architecture = {"vision_config": vision, "text_config": text, "scale_factor": 2}
+    heads = {"num_attention_heads": 4}
+    vision = {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": 2, **heads}
+    text = {"hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 4, **heads}
+    architecture = {
+        "vision_config": {**vision, "image_size": 128, "patch_size": 16},
+        "text_config": {**text, "num_key_value_heads": 2},
+        "scale_factor": 1,
+    }
     return BackboneConfig("smolvlm", words=words, architecture=architecture, **overrides)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import draccus
 
+from vega_policy.cli.conditions import differences, training_conditions
 from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.policies import PolicyConfig, policy_factory
@@ -44,6 +45,7 @@ class EvalConfig:
     first_trial: int = 0  # init state of the first episode
     protocol: str = "oft"  # step limits: oft or lerobot
     assets: str = "auto"  # auto, official, standin or a folder
+    image_size_px: int | None = None  # of both cameras; the size the policy was trained with, else 256
     num_workers: int = 1  # processes that play episodes side by side
     seed: int = 0  # from which the seed of each episode follows
     videos: int = 0  # film this many first trials of each task
@@ -83,7 +85,9 @@ def prepare(config: EvalConfig) -> Evaluation:
 
     policy, hashes = _pin(config.policy)
     make_policy = policy_factory(policy, config.num_workers)
-    make_env = MakeLibero(config.protocol, config.assets, config.strict)
+    trained_with = training_conditions(policy.path)
+    image_size_px = config.image_size_px or trained_with.get("image_size_px", 256)
+    make_env = MakeLibero(config.protocol, config.assets, config.strict, image_size_px)
     tasks = list_tasks(config.suite, config.task_ids)
     trials = range(config.first_trial, config.first_trial + config.trials)
     check_trials(make_env, tasks, trials)
@@ -101,7 +105,17 @@ def prepare(config: EvalConfig) -> Evaluation:
         num_episodes=len(episodes),
         num_videos=sum(episode.video is not None for episode in episodes),
     )
-    provenance = {**run, "config": resolved, "device": device_name(), "git_revision": git_revision()}
+    mismatches = differences(trained_with, make_env(tasks[0], images=False).provenance())
+    for mismatch in mismatches:
+        print(f"vega-eval: warning: {mismatch}", file=sys.stderr)
+    provenance = {
+        **run,
+        "config": resolved,
+        "device": device_name(),
+        "git_revision": git_revision(),
+        "trained_with": trained_with,
+        "differs_from_training": mismatches,
+    }
     return Evaluation(episodes, make_env, make_policy, folder, provenance)
 
 

@@ -16,6 +16,7 @@ class MakeLibero:
     protocol: str
     assets: str
     strict: bool
+    image_size_px: int = 256
 
     def __call__(self, task: "Task", images: bool) -> "LiberoEnv":
         """Look the task up; the simulation is built at the first reset."""
@@ -26,6 +27,7 @@ class MakeLibero:
             task.task_id,
             protocol=self.protocol,
             assets=self.assets,
+            image_size_px=self.image_size_px,
             images=images,
             strict=self.strict,
         )

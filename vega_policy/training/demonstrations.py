@@ -24,6 +24,9 @@ from vega_policy.training.libero_data import FPS, VECTORS, libero_features, vect
 from vega_policy.training.statistics import Stats, column_stats, picture_stats
 
 PROVENANCE = Path("meta") / "provenance.json"
+CONDITIONS = ("assets", "assets_hash", "protocol", "image_size_px")
+"""Entries of the provenance that a policy should be evaluated with as well."""
+
 EPISODES_PER_FILE = 100
 """Of the films and the table: a few tens of MB at 256 x 256 px, below LeRobot's limits for a file."""
 
@@ -84,6 +87,19 @@ def write_dataset(
     (partial / PROVENANCE).write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(root, ignore_errors=True)
     partial.replace(root)
+
+
+def recorded_conditions(root: Path) -> dict[str, Any]:
+    """Under which conditions a dataset was recorded, as far as it tells: assets, protocol, picture size.
+
+    Args:
+        root: The dataset's folder.
+    """
+    file = root / PROVENANCE
+    if not file.is_file():
+        return {}
+    environment = json.loads(file.read_text(encoding="utf-8")).get("environment", {})
+    return {name: environment[name] for name in CONDITIONS if name in environment}
 
 
 def _write(

@@ -1,0 +1,166 @@
+"""The cache gives what LeRobot and the simulator give, and is never believed when it should not be."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lerobot.configs.types import NormalizationMode  # noqa: F401  (registers LeRobot's types)
+from lerobot.datasets.factory import resolve_delta_timestamps
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.policies.factory import make_policy
+from torch.utils.data import default_collate
+from torchvision.transforms.v2 import Identity
+
+from vega_policy.configuration_vega import VegaConfig
+from vega_policy.features import SIMULATED
+from vega_policy.modeling_vega import VegaPolicy
+from vega_policy.training.cache import store as store_room
+from vega_policy.training.cache.dataset import CachedDataset
+from vega_policy.training.cache.store import ArrayStore
+
+ROWS = np.arange(20, dtype=np.float32).reshape(10, 2)
+
+
+def array_store(root: Path, key: dict[str, object] | None = None) -> ArrayStore:
+    return ArrayStore(root, "numbers", key or {"version": 1}, len(ROWS), (2,), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def blocks_of_three_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "store" in request.node.name:
+        monkeypatch.setattr(store_room, "BLOCK_BYTES", 3 * ROWS[0].nbytes)
+
+
+def counting_fill(first: int, last: int) -> np.ndarray:
+    counting_fill.calls.append((first, last))  # type: ignore[attr-defined]
+    return ROWS[first:last]
+
+
+@pytest.fixture(autouse=True)
+def no_calls_yet() -> None:
+    counting_fill.calls = []  # type: ignore[attr-defined]
+
+
+def test_a_store_is_filled_once(tmp_path: Path) -> None:
+    assert array_store(tmp_path).ensure(counting_fill) == 10
+    assert counting_fill.calls == [(0, 3), (3, 6), (6, 9), (9, 10)]  # type: ignore[attr-defined]
+    assert array_store(tmp_path).ensure(counting_fill) == 0
+    assert np.array_equal(array_store(tmp_path).open(), ROWS)
+
+
+def test_an_interrupted_store_goes_on(tmp_path: Path) -> None:
+    def breaks(first: int, last: int) -> np.ndarray:
+        if first == 6:
+            raise KeyboardInterrupt
+        return ROWS[first:last]
+
+    with pytest.raises(KeyboardInterrupt):
+        array_store(tmp_path).ensure(breaks)
+    assert array_store(tmp_path).ensure(counting_fill) == 4
+    assert np.array_equal(array_store(tmp_path).open(), ROWS)
+
+
+@pytest.mark.parametrize(
+    "damage", ["a flipped bit", "a short file", "no checksums", "a torn line", "another key"]
+)
+def test_a_damaged_store_is_mended_where_it_is_damaged(tmp_path: Path, damage: str) -> None:
+    store = array_store(tmp_path)
+    store.ensure(counting_fill)
+    values, lines = store.folder / "values.bin", store.folder / "checksums.jsonl"
+    data, text = bytearray(values.read_bytes()), lines.read_text()
+    match damage:
+        case "a flipped bit":
+            data[4 * 2 * 4] ^= 1  # row 4, in the second block
+            values.write_bytes(data)
+        case "a short file":
+            values.write_bytes(data[:-1])
+        case "no checksums":
+            lines.unlink()
+        case "a torn line":
+            lines.write_text(text[:-4])
+        case _:
+            (store.folder / "key.json").write_text(json.dumps({"version": 0}))
+    expected = {"a flipped bit": 3, "a torn line": 1}.get(damage, 10)
+    assert array_store(tmp_path).ensure(counting_fill) == expected
+    assert np.array_equal(array_store(tmp_path).open(), ROWS)
+
+
+def test_another_key_is_another_store(tmp_path: Path) -> None:
+    array_store(tmp_path).ensure(counting_fill)
+    assert array_store(tmp_path, {"version": 2}).ensure(counting_fill) == 10
+
+
+def test_a_store_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
+    half = ArrayStore(tmp_path, "numbers", {}, 1, (1,), np.float16)
+    with pytest.raises(ValueError, match=r"cache\.dtype=float32"):
+        half.ensure(lambda first, last: np.full((last - first, 1), 1e6))
+    with pytest.raises(ValueError, match=r"expected rows 0 to 1 .* as \(1, 1\), got \(2, 1\)"):
+        half.ensure(lambda first, last: np.zeros((last - first + 1, 1)))
+
+
+def plain_dataset(root: Path, config: VegaConfig, episodes: list[int] | None = None) -> LeRobotDataset:
+    whole = LeRobotDataset("local/data", root=root)
+    deltas = resolve_delta_timestamps(config, whole.meta)
+    return LeRobotDataset(
+        "local/data", root=root, delta_timestamps=deltas, episodes=episodes, return_uint8=True
+    )
+
+
+def with_history(config: VegaConfig) -> VegaConfig:
+    return replace(config, simulator=replace(config.simulator, clip_length=5))
+
+
+@pytest.mark.parametrize("episodes", [None, [0, 2]])
+@pytest.mark.parametrize("history", [False, True])
+def test_samples_are_lerobots(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, episodes: list[int] | None, history: bool
+) -> None:
+    config = with_history(small_policy) if history else small_policy
+    plain = plain_dataset(small_dataset, config, episodes)
+    cached = CachedDataset(plain, tmp_path)
+    assert len(cached) == len(plain)
+    for position in range(len(plain)):
+        expected, found = plain[position], cached[position]
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            if isinstance(value, torch.Tensor):
+                assert found[key].dtype == value.dtype, key
+                assert torch.equal(found[key], value), key
+            else:
+                assert found[key] == value
+
+
+def test_features_are_the_simulators(small_dataset: Path, small_policy: VegaConfig, tmp_path: Path) -> None:
+    plain = plain_dataset(small_dataset, small_policy)
+    policy = make_policy(small_policy, ds_meta=plain.meta)
+    assert isinstance(policy, VegaPolicy)
+    cached = CachedDataset(plain, tmp_path)
+    cached.add_features(plain, tmp_path, policy, "float16")
+    batch = default_collate([cached[position] for position in range(0, len(cached), 3)])
+    clips = policy.cameras.clips({key: batch[key].float() / 255 for key in small_policy.cameras})
+    expected, stored = policy.simulate(clips), batch[SIMULATED]
+    assert expected is not None
+    assert torch.allclose(stored.float(), expected, rtol=2**-11, atol=1e-5)
+    assert not torch.allclose(stored[0].float(), expected[1], rtol=1e-2), "each sample has its own"
+
+
+def test_another_simulator_does_not_get_these_features(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    plain = plain_dataset(small_dataset, small_policy)
+    changes = [{}, {"noise_seed": 1}, {"block": 0}, {"noise_level": 100}, {"init_seed": 1}]
+    for change in changes:
+        config = replace(small_policy, simulator=replace(small_policy.simulator, **change))
+        policy = make_policy(config, ds_meta=plain.meta)
+        CachedDataset(plain, tmp_path).add_features(plain, tmp_path, policy, "float16")
+    assert len(list(tmp_path.glob("features-*"))) == len(changes)
+    assert len(list(tmp_path.glob("pictures-*"))) == 2
+
+
+def test_transforms_are_refused(small_dataset: Path, tmp_path: Path) -> None:
+    transformed = LeRobotDataset("local/data", root=small_dataset, image_transforms=Identity())
+    with pytest.raises(ValueError, match=r"cache\.enabled=false"):
+        CachedDataset(transformed, tmp_path)

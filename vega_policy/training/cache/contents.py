@@ -1,0 +1,140 @@
+"""What is cached of a dataset, and all that it depends on.
+
+Pictures are the dataset's own, decoded. Features are the frozen simulator's tokens on the MLLM's grid, for
+the clip that ends at each frame: what the policy would compute in every step of training, once.
+"""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import draccus
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vega_policy.training.cache.store import ArrayStore
+
+if TYPE_CHECKING:
+    from vega_policy.modeling_vega import VegaPolicy
+
+FORMAT = 1
+"""Raised when code changes what these arrays hold."""
+
+NO_EFFECT = ("prompt_path", "compile", "cuda_graph", "source", "revision")
+"""Of the simulator's configuration: where weights come from, whose values count, and how they are run."""
+
+FEATURE_BATCH = 8
+
+Batches = Callable[[int, int], Mapping[str, Any]]
+"""The collated samples from a first to before a last."""
+
+
+def ensure_pictures(root: Path, dataset: Any, camera: str) -> ArrayStore:
+    """All pictures of one camera of a LeRobot dataset, uint8, (frames, 3, height, width).
+
+    Raises:
+        ValueError: If the films do not have the dataset's frames.
+    """
+    height, width, channels = dataset.meta.features[camera]["shape"]
+    key = {"format": FORMAT, "data": fingerprint(dataset), "camera": camera}
+    name = f"pictures-{camera.rsplit('.', 1)[-1]}"
+    store = ArrayStore(root, name, key, dataset.meta.total_frames, (channels, height, width), np.uint8)
+    store.ensure(lambda first, last: _decode(dataset, camera, first, last))
+    return store
+
+
+def ensure_features(
+    root: Path, dataset: Any, policy: "VegaPolicy", batches: Batches, num_rows: int, dtype: str
+) -> ArrayStore:
+    """The simulator's tokens for every sample of a dataset, (samples, cameras, tokens, dim).
+
+    Args:
+        root: Where caches are kept.
+        dataset: The LeRobot dataset.
+        policy: Whose simulator; its weights are part of the key.
+        batches: The samples with their pictures.
+        num_rows: Number of samples.
+        dtype: `float16` or `float32`, of what is stored.
+
+    Raises:
+        ValueError: If the values do not fit `dtype`.
+    """
+    row = policy.simulate(policy.cameras.clips(_on(policy, batches(0, 1))))
+    assert row is not None, "a policy without fusion has no features"
+    key = {
+        "format": FORMAT,
+        "data": fingerprint(dataset),
+        "episodes": dataset.episodes,
+        **_features_key(policy),
+    }
+    store = ArrayStore(root, "features", key, num_rows, tuple(row.shape[1:]), dtype)
+    store.ensure(lambda first, last: _simulate(policy, batches, first, last))
+    return store
+
+
+def fingerprint(dataset: Any) -> str:
+    """Changes when a file of a dataset does: names, sizes and times of change."""
+    root = Path(dataset.root)
+    files = sorted(path for path in root.rglob("*") if path.is_file() and ".cache" not in path.parts)
+    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
+    text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    return sha256(text.encode()).hexdigest()
+
+
+def _features_key(policy: "VegaPolicy") -> dict[str, Any]:
+    config = policy.config
+    simulator = draccus.encode(config.simulator)
+    return {
+        "simulator": {name: value for name, value in simulator.items() if name not in NO_EFFECT},
+        "weights": _weights_hash(policy.simulator),
+        "grid": list(policy.backbone.grid),
+        "cameras": list(config.cameras),
+        "missing_camera": config.missing_camera,
+        "clip": config.observation_delta_indices,
+    }
+
+
+def _weights_hash(module: torch.nn.Module) -> str:
+    digest = sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _simulate(policy: "VegaPolicy", batches: Batches, first: int, last: int) -> NDArray[Any]:
+    tokens = []
+    for start in range(first, last, FEATURE_BATCH):
+        batch = _on(policy, batches(start, min(start + FEATURE_BATCH, last)))
+        found = policy.simulate(policy.cameras.clips(batch))
+        assert found is not None
+        tokens.append(found.float().cpu().numpy())
+    return np.concatenate(tokens)
+
+
+def _on(policy: "VegaPolicy", batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The pictures of a batch as the policy takes them."""
+    device = next(policy.parameters()).device
+    cameras = {name: batch[name] for name in policy.config.cameras if name in batch}
+    return {name: value.to(device).float() / 255.0 for name, value in cameras.items()}
+
+
+def _decode(dataset: Any, camera: str, first: int, last: int) -> NDArray[np.uint8]:
+    """Frames by their number in the dataset, episode by episode, through LeRobot's own decoder."""
+    from lerobot.datasets.video_utils import decode_video_frames
+
+    meta, spans = dataset.meta, []
+    starts = np.asarray(meta.episodes["dataset_from_index"])
+    episode = int(np.searchsorted(starts, first, side="right")) - 1
+    while first < last:
+        row = meta.episodes[episode]
+        end = min(last, row["dataset_to_index"])
+        begin_s = row[f"videos/{camera}/from_timestamp"]
+        frames = range(first - row["dataset_from_index"], end - row["dataset_from_index"])
+        film = dataset.root / meta.get_video_file_path(episode, camera)
+        times_s = [begin_s + frame / meta.fps for frame in frames]
+        spans.append(decode_video_frames(film, times_s, 1e-4, return_uint8=True).numpy())
+        first, episode = end, episode + 1
+    return np.concatenate(spans)

@@ -1,0 +1,145 @@
+"""One array on disk, filled block by block, read through a memory map.
+
+The folder carries what its content depends on, and every block its checksum: an array made for something else
+is never opened, a torn or altered block is computed again, and an interrupted filling goes on where it was.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from tqdm import tqdm
+
+Fill = Callable[[int, int], NDArray[Any]]
+"""Computes the rows from a first to before a last."""
+
+BLOCK_BYTES = 2**24
+"""Lost at most by an interruption."""
+
+
+class ArrayStore:
+    """An array of many rows below `root`, in a folder named after its key.
+
+    Args:
+        root: Where caches are kept.
+        name: What the array is, for people and progress bars.
+        key: All that the values depend on; JSON values.
+        num_rows: Rows.
+        row_shape: Shape of one.
+        dtype: NumPy's type of the values.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        key: Mapping[str, Any],
+        num_rows: int,
+        row_shape: tuple[int, ...],
+        dtype: DTypeLike,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self.shape = (num_rows, *row_shape)
+        self._name = name
+        self._key = json.dumps(
+            {**key, "shape": list(self.shape), "dtype": self.dtype.name}, sort_keys=True, indent=2
+        )
+        self.folder = root / f"{name}-{sha256(self._key.encode()).hexdigest()[:16]}"
+        row_bytes = int(np.prod(row_shape)) * self.dtype.itemsize
+        self._block = max(1, BLOCK_BYTES // max(1, row_bytes))
+
+    def ensure(self, fill: Fill) -> int:
+        """Compute the blocks that are not there or not intact.
+
+        Args:
+            fill: Called for each of them.
+
+        Returns:
+            How many rows were computed.
+
+        Raises:
+            ValueError: If `fill` gives other than the rows asked for, or a value that `dtype` cannot hold.
+        """
+        missing = self._missing()
+        if not missing:
+            return 0
+        array = self._map("r+")
+        num_rows = sum(last - first for first, last in missing)
+        with tqdm(total=num_rows, desc=f"caching {self._name}", unit="row", dynamic_ncols=True) as bar:
+            for first, last in missing:
+                self._write(array, first, last, fill(first, last))
+                bar.update(last - first)
+        return num_rows
+
+    def open(self) -> NDArray[Any]:
+        """The array, read-only; `ensure` has made it complete."""
+        return self._map("r")
+
+    def _missing(self) -> list[tuple[int, int]]:
+        """Spans of rows that have to be computed, in order."""
+        blocks = [
+            (first, min(first + self._block, self.shape[0])) for first in range(0, self.shape[0], self._block)
+        ]
+        if not self._belongs_here():
+            self._begin()
+            return blocks
+        checksums, array = self._checksums(), self._map("r")
+        return [(first, last) for first, last in blocks if checksums.get(first) != _crc(array[first:last])]
+
+    def _belongs_here(self) -> bool:
+        """Whether the folder holds this array, whole or in part."""
+        key_file, values = self.folder / "key.json", self.folder / "values.bin"
+        if not key_file.is_file() or not values.is_file():
+            return False
+        num_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        return key_file.read_text() == self._key and values.stat().st_size == num_bytes
+
+    def _begin(self) -> None:
+        """An empty array; the key comes last, so that what lacks it counts as nothing."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("key.json", "checksums.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+        np.memmap(self.folder / "values.bin", self.dtype, "w+", shape=self.shape).flush()
+        (self.folder / "key.json").write_text(self._key)
+
+    def _write(self, array: NDArray[Any], first: int, last: int, rows: NDArray[Any]) -> None:
+        """Rows, then their checksum: without the second the first do not count."""
+        expected = (last - first, *self.shape[1:])
+        if rows.shape != expected:
+            raise ValueError(
+                f"expected rows {first} to {last} of {self._name} as {expected}, got {rows.shape}"
+            )
+        with np.errstate(over="ignore"):
+            stored = rows.astype(self.dtype)
+        if not np.isfinite(stored).all():
+            raise ValueError(
+                f"rows {first} to {last} of {self._name} do not fit {self.dtype.name}: "
+                "set cache.dtype=float32, or look for the cause if they are not finite before"
+            )
+        array[first:last] = stored
+        with (self.folder / "checksums.jsonl").open("a") as lines:
+            lines.write(json.dumps([first, _crc(stored)]) + "\n")
+
+    def _checksums(self) -> dict[int, int]:
+        """By first row; a later line replaces an earlier one, and a torn last line counts for nothing."""
+        file = self.folder / "checksums.jsonl"
+        found: dict[int, int] = {}
+        for line in file.read_text().splitlines() if file.is_file() else ():
+            try:
+                first, checksum = json.loads(line)
+            except ValueError:
+                continue
+            found[first] = checksum
+        return found
+
+    def _map(self, mode: Any) -> NDArray[Any]:
+        return np.memmap(self.folder / "values.bin", self.dtype, mode, shape=self.shape)
+
+
+def _crc(rows: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(rows))

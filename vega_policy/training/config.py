@@ -1,0 +1,133 @@
+"""The settings of a training run: LeRobot's where LeRobot has them, and what VEGA adds.
+
+`pipeline` turns them into what LeRobot's trainer takes. LeRobot's own configuration reads the command line a
+second time while it is checked; the subclass below is told what it would look for there.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import override
+
+from lerobot.configs.default import DatasetConfig, WandBConfig
+from lerobot.configs.train import TrainPipelineConfig
+from lerobot.utils.constants import PRETRAINED_MODEL_DIR
+
+from vega_policy.configuration_vega import VegaConfig
+from vega_policy.training.cache.dataset import CacheConfig
+from vega_policy.training.checkpoints import newest_checkpoint
+
+
+@dataclass
+class ClosedLoopConfig:
+    """Episodes in the simulator during training."""
+
+    every: int = 0  # steps between evaluations, a multiple of save_freq; 0 for none
+    suite: str = "libero_spatial"  # one or more, separated by commas
+    task_ids: list[int] | None = None  # e.g. [0,1]; all tasks of the suite if not given
+    trials: int = 2  # episodes per task
+    image_size_px: int = 256  # height and width of both cameras
+    num_workers: int = 1  # processes that play side by side
+    assets: str = "auto"  # auto, official, standin or a folder
+    protocol: str = "oft"  # step limits: oft or lerobot
+
+
+@dataclass
+class TrainConfig:
+    """Train a VEGA policy by behaviour cloning."""
+
+    output_dir: Path  # checkpoints, logs and evaluations go here
+    dataset: DatasetConfig = field(default_factory=lambda: DatasetConfig(repo_id="local/demonstrations"))
+    policy: VegaConfig = field(default_factory=VegaConfig)
+    init_from: str | None = None  # start from this checkpoint; its configuration replaces policy's
+    resume: bool = False  # go on from the last complete checkpoint in output_dir
+    steps: int = 30_000  # weight updates
+    batch_size: int = 64  # samples per update and process
+    seed: int = 0  # of weights, data order and noise
+    num_workers: int = 0  # processes that load data; 0 loads in the training process
+    num_threads: int = 0  # of torch on the CPU; 0 leaves its own choice
+    ema_decay: float | None = None  # of the averaged weights; none are kept if not given
+    log_freq: int = 100  # steps between logged numbers
+    save_freq: int = 2_000  # steps between checkpoints; 0 keeps only the last
+    eval_freq: int = 0  # steps between losses on held-out episodes (dataset.eval_split); 0 for none
+    closed_loop: ClosedLoopConfig = field(default_factory=ClosedLoopConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    wandb: WandBConfig = field(default_factory=WandBConfig)
+
+    def __post_init__(self) -> None:
+        """Checks what needs no dataset.
+
+        Raises:
+            ValueError: A number is out of range, or settings contradict each other.
+        """
+        for name in ("steps", "batch_size", "log_freq"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected --{name} of at least 1, got {getattr(self, name)}")
+        if self.closed_loop.every and (self.save_freq < 1 or self.closed_loop.every % self.save_freq):
+            raise ValueError(
+                f"expected closed_loop.every to be a multiple of save_freq ({self.save_freq}), as "
+                f"checkpoints are what is evaluated; got {self.closed_loop.every}"
+            )
+        if self.cache.enabled and self.dataset.image_transforms.enable:
+            raise ValueError(
+                "dataset.image_transforms change pictures in every epoch, cached features cannot follow: set "
+                "cache.enabled=false or dataset.image_transforms.enable=false"
+            )
+
+
+@dataclass
+class Pipeline(TrainPipelineConfig):
+    """LeRobot's configuration of a run, complete without a command line."""
+
+    @override
+    def _resolve_pretrained_from_cli(self) -> None:
+        """Where to start from is known already."""
+
+
+def pipeline(config: TrainConfig) -> Pipeline:
+    """LeRobot's configuration for a run.
+
+    Raises:
+        FileNotFoundError: If there is nothing to resume from or to start from.
+    """
+    made = Pipeline(
+        dataset=config.dataset,
+        policy=config.policy,
+        output_dir=config.output_dir,
+        job_name=config.output_dir.name,
+        resume=config.resume,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        env_eval_freq=0,
+        log_freq=config.log_freq,
+        eval_steps=config.eval_freq,
+        save_freq=config.save_freq,
+        wandb=config.wandb,
+    )
+    start = config.init_from
+    if config.resume:
+        made.checkpoint_path = newest_checkpoint(config.output_dir)
+        start = str(made.checkpoint_path / PRETRAINED_MODEL_DIR)
+    if start is not None:
+        made.policy = _from_checkpoint(start, config.policy)
+    assert made.policy is not None
+    made.policy.push_to_hub = False
+    made.optimizer = made.policy.get_optimizer_preset()
+    made.scheduler = made.policy.get_scheduler_preset()
+    return made
+
+
+def _from_checkpoint(path: str, settings: VegaConfig) -> VegaConfig:
+    """A checkpoint's configuration, to be trained with the given device and optimizer."""
+    from lerobot.configs.policies import PreTrainedConfig
+
+    found = PreTrainedConfig.from_pretrained(path)
+    if not isinstance(found, VegaConfig):
+        raise ValueError(f"expected a VEGA checkpoint to start from, {path} is of type {found.type!r}")
+    for name in vars(settings):
+        if name.startswith(("optimizer_", "scheduler_")):
+            setattr(found, name, getattr(settings, name))
+    found.device = settings.device
+    found.pretrained_path = Path(path)
+    return found
