@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttention
-from jaxtyping import Float
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -139,18 +140,19 @@ class LatentSource:
         }
 
     @torch.no_grad()
-    def _encode(self, rows: np.ndarray, length: int, name: str) -> Latents:
+    def _encode(self, rows: Int64[NDArray[np.int64], " clips"], length: int, name: str) -> Latents:
         file = self._folder / f"latents_{name}.npy"
-        if file.is_file():
-            return torch.from_numpy(np.load(file))
+        if not file.is_file():
+            self._write(file, rows, length)
+        return torch.from_numpy(np.load(file))  # also at first: another memory layout sums in another order
+
+    def _write(self, file: Path, rows: Int64[NDArray[np.int64], " clips"], length: int) -> None:
         device, encoded = self._encoder.latents_mean.device, []
-        for batch in tqdm(np.array_split(rows, max(1, len(rows) // ENCODE_BATCH)), desc=f"encoding {name}"):
+        for batch in tqdm(np.array_split(rows, max(1, len(rows) // ENCODE_BATCH)), desc=file.stem):
             encoded.append(self._encoder(self._frames.clips(batch, length).to(device)).cpu())
-        latents = torch.cat(encoded)
         partial = file.with_name(f".{file.name}")
-        np.save(partial, latents.numpy())
+        np.save(partial, torch.cat(encoded).contiguous().numpy())
         partial.replace(file)
-        return latents
 
 
 def channel_statistics(latents: dict[int, Latents]) -> tuple[list[float], list[float]]:
