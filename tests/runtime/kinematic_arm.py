@@ -61,7 +61,7 @@ class KinematicDriver:
         self.position_m = self.position_m + (self.target_m - self.position_m) / 3 - [0, 0, self.sag_m]
         self.periods += 1
         self._stamp()
-        return {"is_success": False, "periods": self.periods, "true_position_m": self.position_m}
+        return {"is_success": False, "periods": self.periods}
 
     def _stamp(self) -> None:
         self.time_s = self.clock.now_s()

@@ -96,7 +96,6 @@ class SimDriver:
         return {
             "is_success": self._arm.is_success,
             "periods": self._arm.periods,
-            "true_position_m": self._arm.measured.position_m,
         }
 
     def _measure(self) -> "ArmState":

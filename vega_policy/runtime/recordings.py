@@ -10,15 +10,17 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
 from vega_policy.runtime.recording import RUN, TICKS, film_path
-from vega_policy.training.demonstrations import Demonstration, write_dataset
 from vega_policy.training.libero_data import ACTION_KEY, FPS, IMAGE_KEYS, STATE_KEY, VECTORS
+
+if TYPE_CHECKING:
+    from vega_policy.training.demonstrations import Demonstration
 
 JOINTS_KEY, ASKED_KEY, CONTROL_KEY = "observation.joints", "policy_action", "control"
 CONTROL = (
@@ -90,6 +92,8 @@ def recordings_to_dataset(folders: Sequence[Path], root: Path) -> int:
         ValueError: No recording has a tick, or they differ in rate, picture size or number of joints.
         FileExistsError: `root` holds something else.
     """
+    from vega_policy.training.demonstrations import write_dataset
+
     recordings = [recording for folder in folders if (recording := read_robot_recording(folder)).rows]
     if not recordings:
         raise ValueError("there is nothing to put into a dataset: no recording has a tick")
@@ -144,7 +148,9 @@ def _common(recordings: Sequence[RobotRecording]) -> tuple[int, int]:
     return size_px, num_joints
 
 
-def _demonstration(recording: RobotRecording, scratch: Path) -> Demonstration:
+def _demonstration(recording: RobotRecording, scratch: Path) -> "Demonstration":
+    from vega_policy.training.demonstrations import Demonstration
+
     scratch.mkdir()
     films, histograms = {}, {}
     for key in IMAGE_KEYS.values():

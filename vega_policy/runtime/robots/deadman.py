@@ -17,12 +17,16 @@ class Deadman:
         robot: the arm.
         clock: for the silence.
         limit_s: silence that is let pass. (LeKiwi stops after 0.5 s, Deoxys ends after 1 s.)
+
+    Attributes:
+        ordered_s: when the last order came.
+        num_silences: how often it fell silent for too long.
     """
 
     def __init__(self, robot: Robot, clock: Clock, limit_s: float) -> None:
         self._robot, self._clock, self._limit_s = robot, clock, limit_s
         self._lock = threading.Lock()
-        self._ordered_s = clock.now_s()
+        self.ordered_s = clock.now_s()
         self._was_stop = False
         self.num_silences = 0
         self._is_silent = False
@@ -52,7 +56,7 @@ class Deadman:
     def check(self) -> None:
         """Holds, or stops again, if the silence has lasted too long; for the thread next to the arm."""
         with self._lock:
-            if self._clock.now_s() - self._ordered_s <= self._limit_s:
+            if self._clock.now_s() - self.ordered_s <= self._limit_s:
                 return
             self.num_silences += not self._is_silent
             self._is_silent = True
@@ -62,4 +66,4 @@ class Deadman:
                 self._robot.hold()
 
     def _heard(self, was_stop: bool) -> None:
-        self._ordered_s, self._was_stop, self._is_silent = self._clock.now_s(), was_stop, False
+        self.ordered_s, self._was_stop, self._is_silent = self._clock.now_s(), was_stop, False

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from vega_policy.runtime.clock import Clock
-from vega_policy.runtime.robots.base import Robot
+from vega_policy.runtime.robots.base import ArmState, Robot
 from vega_policy.runtime.robots.deadman import Deadman
 from vega_policy.runtime.robots.faulty import Faulty
 from vega_policy.runtime.robots.server import ArmServer
+
+STILL_M_PER_S = 0.02  # slower than this an arm counts as still: a compliant one never stands exactly
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Host:
         def inject(message: Mapping[str, Any]) -> None:
             faulty.faults = faulty.faults.changed(message.get("faults") or {})
 
+        stillness = Stillness(self.robot.read().state)
         server = ArmServer(faulty, self.clock, self.facts, {"inject": inject})
         with server.listening(port) as listening_on:
             announce(listening_on)
@@ -66,5 +69,28 @@ class Host:
                 deadman.check()
                 status = self.advance()
                 faulty.update()
-                counts = {"late_periods": late_periods, "silences": deadman.num_silences}
-                server.publish(faulty.read(), {**status, **counts})
+                stillness.update(self.robot.read().state)
+                known = {
+                    "late_periods": late_periods,
+                    "silences": deadman.num_silences,
+                    "silent_s": self.clock.now_s() - deadman.ordered_s,
+                    "still_s": stillness.lasted_s,
+                    "true_position_m": stillness.position_m,
+                    "true_time_s": stillness.time_s,
+                }
+                server.publish(faulty.read(), {**status, **known})
+
+
+class Stillness:
+    """For how long an arm has stood still, by its own clock and whatever faults are injected above it."""
+
+    def __init__(self, state: ArmState) -> None:
+        self.position_m, self.time_s = state.position_m, state.time_s
+        self.lasted_s = 0.0
+
+    def update(self, state: ArmState) -> None:
+        """Takes the next state in."""
+        moved_m = float(np.linalg.norm(state.position_m - self.position_m))
+        elapsed_s = state.time_s - self.time_s
+        self.lasted_s = self.lasted_s + elapsed_s if moved_m <= STILL_M_PER_S * elapsed_s else 0.0
+        self.position_m, self.time_s = state.position_m, state.time_s

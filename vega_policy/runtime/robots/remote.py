@@ -50,6 +50,7 @@ class RemoteArm:
                 max_size=16 * 2**20,
                 open_timeout=CONNECT_TIMEOUT_S,
                 close_timeout=1.0,
+                ping_interval=None,  # ages say more, and sooner
                 proxy=None,
             )
         except InvalidHandshake as error:
