@@ -1,0 +1,120 @@
+"""A LeRobot robot as an arm: a gantry whose joints, in degrees, are millimetres along the base's axes."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_arm import command
+
+from vega_policy.runtime.clock import FakeClock
+from vega_policy.runtime.robots.lerobot_arm import LeRobotArmConfig, LeRobotCamera, LeRobotDriver
+from vega_policy.runtime.robots.panda import Panda
+
+AXES = ["along", "across", "up"]
+
+
+class Gantry:
+    """LeRobot's interface; it goes half of the way to its goal whenever it is read."""
+
+    def __init__(self) -> None:
+        self.position = dict.fromkeys(AXES, 100.0) | {"gripper": 100.0}
+        self.goal = dict(self.position)
+        self.cameras: dict[str, Any] = {}
+        self.is_unplugged = False
+
+    @property
+    def observation_features(self) -> dict[str, Any]:
+        return {**{f"{name}.pos": float for name in self.position}, "front": (4, 6, 3)}
+
+    def get_observation(self) -> dict[str, Any]:
+        if self.is_unplugged:
+            raise RuntimeError("no status packet")
+        for name, goal in self.goal.items():
+            self.position[name] += (goal - self.position[name]) / 2
+        return {**{f"{k}.pos": v for k, v in self.position.items()}, "front": np.ones((4, 6, 3), np.uint8)}
+
+    def send_action(self, action: dict[str, float]) -> dict[str, float]:
+        self.goal = {name.removesuffix(".pos"): value for name, value in action.items()}
+        return action
+
+
+class GantryKinematics:
+    def forward_kinematics(self, joint_pos_deg: np.ndarray) -> np.ndarray:
+        pose = np.eye(4)
+        pose[:3, 3] = joint_pos_deg / 1000
+        return pose
+
+    def inverse_kinematics(
+        self, current_joint_pos: np.ndarray, desired_ee_pose: np.ndarray, *, orientation_weight: float
+    ) -> np.ndarray:
+        return desired_ee_pose[:3, 3] * 1000
+
+
+def build(**changes: Any) -> tuple[Gantry, LeRobotDriver, Panda, FakeClock]:
+    clock, gantry = FakeClock(10.0), Gantry()
+    config = LeRobotArmConfig(**{"robot": {}, "joints": AXES, "urdf": "", **changes})
+    driver = LeRobotDriver(gantry, GantryKinematics(), config, clock)
+    driver.cycle()
+    return gantry, driver, Panda(driver, {"front": LeRobotCamera(driver, "front")}), clock
+
+
+def test_a_delta_moves_the_end_effector_and_the_gripper() -> None:
+    gantry, driver, arm, _ = build()
+    arm.command(command(0.02, z=-0.01, width_m=0.02))
+    driver.cycle()
+    assert gantry.goal == pytest.approx({"along": 120.0, "across": 100.0, "up": 90.0, "gripper": 25.0})
+    reading = arm.read()
+    np.testing.assert_allclose(reading.state.position_m, [0.11, 0.1, 0.095])
+    np.testing.assert_allclose(reading.state.joints_rad, np.deg2rad([110, 100, 95]))
+    assert reading.state.gripper_width_m == pytest.approx(0.05)
+    assert reading.frames["front"].pixels.shape == (4, 6, 3)
+
+
+def test_an_order_is_carried_out_once_and_a_stop_replaces_it() -> None:
+    gantry, driver, arm, _ = build()
+    arm.command(command(0.02))
+    driver.cycle()
+    driver.cycle()
+    assert gantry.goal["along"] == pytest.approx(120.0), "and not from the new position on"
+    arm.command(command(0.02))
+    arm.stop()
+    before = gantry.position["along"]
+    driver.cycle()
+    assert gantry.goal["along"] == pytest.approx(before)
+
+
+def test_holding_brings_it_back_to_where_it_stood() -> None:
+    gantry, driver, arm, _ = build()
+    arm.hold()
+    gantry.position["up"] = 95.0
+    for _ in range(8):
+        driver.cycle()
+        arm.hold()
+    assert gantry.position["up"] == pytest.approx(100.0, abs=0.5)
+
+
+def test_a_device_that_fails_is_an_error_until_it_answers_again() -> None:
+    gantry, driver, arm, clock = build()
+    gantry.is_unplugged = True
+    clock.advance(0.05)
+    driver.cycle()
+    with pytest.raises(ConnectionError, match="no status packet"):
+        arm.read()
+    gantry.is_unplugged = False
+    driver.cycle()
+    assert arm.read().state.time_s == pytest.approx(10.05)
+
+
+def test_a_pictures_time_is_the_cameras_where_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    gantry, driver, arm, _ = build()
+    assert arm.read().frames["front"].time_s == 10.0
+    gantry.cameras = {"front": SimpleNamespace(latest_timestamp=99.7)}
+    monkeypatch.setattr("time.perf_counter", lambda: 100.0)
+    driver.cycle()
+    assert arm.read().frames["front"].time_s == pytest.approx(9.7)
+
+
+def test_a_motor_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown motor 'alon'.*did you mean 'along'"):
+        build(joints=["alon"])
