@@ -72,12 +72,11 @@ class PutPlanner:
         """
         self._rehearsal.refresh()
         placements = self.placements()
-        attempts = ((placements, rejected), (placements, []), ([self._fallback()], []))
-        for places, skipped in attempts:
-            plans = self._plans(places, skipped)
-            if plans:
-                return min(plans, key=lambda plan: plan.cost)
-        raise ValueError(f"{self._subgoal.subject} has no two sides that fit between the fingers")
+        plans = self._plans(placements, rejected) or self._plans(placements, [])
+        plans = plans or self._plans([self._fallback()], [])
+        if not plans:
+            raise ValueError(f"{self._subgoal.subject} has no two sides that fit between the fingers")
+        return min(plans, key=lambda plan: plan.cost)
 
     def _plans(self, placements: list[Placement], rejected: list[Pose]) -> list[PutPlan]:
         """Return plans up to the first one without a fault, which then is the only one."""
@@ -168,7 +167,8 @@ class PutPlanner:
         spots = np.vstack([aim, region.spots()])
         found: list[Placement] = []
         for spot in spots[np.argsort(np.linalg.norm(spots - aim, axis=1), kind="stable")][:SPOTS]:
-            placement = self._at(region, Pose(spot, rotation), side, cost + 3.0 * np.linalg.norm(spot - aim))
+            aside_m = float(np.linalg.norm(spot - aim))
+            placement = self._at(region, Pose(spot, rotation), side, cost + 3.0 * aside_m)
             found += [placement] if placement else []
             if sum(other.cost < cost + TIGHT_COST for other in found) == ENOUGH:
                 break
@@ -240,13 +240,7 @@ class PutPlanner:
         return self._rehearsal.object_depth(self._subgoal.subject, pose) < 0.0005
 
     def _fallback(self) -> Placement:
-        """Nothing fits: come in from above where the object touches least, and let contact decide."""
+        """Nothing fits: aim at the region's middle from above and let contact decide."""
+        region = region_of(self._world, self._subgoal)
         rotation = self._world.pose(self._subgoal.subject).rotation
-        poses = [Pose(spot, rotation) for spot in region_of(self._world, self._subgoal).spots()]
-        return Placement(min(poses, key=self._worst_depth), UP, SWEEP_M, 5.0)
-
-    def _worst_depth(self, pose: Pose) -> float:
-        """Return how deep (m, to the millimetre) the object would get into anything on its way down."""
-        heights = np.arange(0.02, SWEEP_M, 0.02)
-        depths = [self._rehearsal.object_depth(self._subgoal.subject, pose.moved(h * UP)) for h in heights]
-        return round(max(depths), 3)
+        return Placement(Pose(self._aim(region), rotation), UP, SWEEP_M, 5.0)
