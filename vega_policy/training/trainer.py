@@ -15,6 +15,7 @@ from unittest.mock import patch
 import torch
 from lerobot.scripts import lerobot_train
 
+import vega_policy.processor_vega  # noqa: F401  (registers the steps of saved pipelines)
 from vega_policy.training.accelerator import TrainingAccelerator
 from vega_policy.training.averaging import WeightAverage
 from vega_policy.training.checkpoints import (

@@ -85,7 +85,7 @@ def fingerprint(dataset: Any) -> str:
 
 def _features_key(policy: "VegaPolicy") -> dict[str, Any]:
     config = policy.config
-    simulator = draccus.encode(config.simulator)
+    simulator = draccus.encode(policy.simulator.portable_config)
     return {
         "simulator": {name: value for name, value in simulator.items() if name not in NO_EFFECT},
         "weights": _weights_hash(policy.simulator),
