@@ -3,6 +3,7 @@
 The same drills with processes and sockets are in test_drill_processes.py.
 """
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from kinematic_arm import PERIOD_S, KinematicDriver
 
 from vega_policy.runtime.chunks import Playback
 from vega_policy.runtime.clock import FakeClock
-from vega_policy.runtime.drill import Outcome, ToAndFro, Track, drill, speeds_m_per_s, ticks_until_still
+from vega_policy.runtime.drill import (
+    HEADER,
+    Outcome,
+    ToAndFro,
+    Track,
+    drill,
+    speeds_m_per_s,
+    ticks_until_still,
+)
 from vega_policy.runtime.loop import ControlLoop
 from vega_policy.runtime.observing import Observer
 from vega_policy.runtime.recording import Recorder
@@ -97,25 +106,38 @@ class FakeStage:
 MOVES_ON = float("inf")
 
 
+def spoil(stage: FakeStage, spoilt: Callable[[np.ndarray], np.ndarray]) -> Callable[[], None]:
+    return lambda: setattr(stage.policy, "spoil", spoilt)
+
+
+def cut(stage: FakeStage, is_cut: bool) -> Callable[[], None]:
+    return lambda: setattr(stage.link, "is_cut", is_cut)
+
+
+def delay(stage: FakeStage, seconds: float) -> Callable[[], None]:
+    return lambda: setattr(stage.link, "latency_s", 0.1 + seconds)
+
+
+FAULTS: dict[str, Callable[[FakeStage], tuple[Callable[[], None], ...]]] = {
+    "camera freezes": lambda stage: (stage.inject(camera_freeze=True),),
+    "camera drops all": lambda stage: (stage.inject(camera_drop=1.0),),
+    "camera drops a fifth": lambda stage: (stage.inject(camera_drop=0.2),),
+    "arm delayed": lambda stage: (stage.inject(arm_delay_s=0.3),),
+    "arm silent": lambda stage: (stage.inject(arm_freeze=True),),
+    "server killed": lambda stage: (cut(stage, True),),
+    "server restarted": lambda stage: (cut(stage, True), cut(stage, False)),
+    "delay 50 ms": lambda stage: (delay(stage, 0.05),),
+    "delay 200 ms": lambda stage: (delay(stage, 0.2),),
+    "delay 1000 ms": lambda stage: (delay(stage, 1.0),),
+    "NaN": lambda stage: (spoil(stage, lambda chunk: chunk * np.nan),),
+    "tenfold": lambda stage: (spoil(stage, lambda chunk: chunk * 10),),
+    "clock forward": lambda stage: (lambda: stage.clock.advance(5.0),),
+    "clock back": lambda stage: (lambda: stage.clock.advance(-5.0),),
+}
+
+
 def run(stage: FakeStage, fault: str) -> Outcome:
-    link, policy = stage.link, stage.policy
-    actions: dict[str, tuple[Callable[[], None], Callable[[], None] | None]] = {
-        "camera freezes": (stage.inject(camera_freeze=True), None),
-        "camera drops all": (stage.inject(camera_drop=1.0), None),
-        "camera drops a fifth": (stage.inject(camera_drop=0.2), None),
-        "arm delayed": (stage.inject(arm_delay_s=0.3), None),
-        "arm silent": (stage.inject(arm_freeze=True), None),
-        "server killed": (lambda: setattr(link, "is_cut", True), None),
-        "server restarted": (lambda: setattr(link, "is_cut", True), lambda: setattr(link, "is_cut", False)),
-        "delay 50 ms": (lambda: setattr(link, "latency_s", 0.15), None),
-        "delay 200 ms": (lambda: setattr(link, "latency_s", 0.3), None),
-        "delay 1000 ms": (lambda: setattr(link, "latency_s", 1.1), None),
-        "NaN": (lambda: setattr(policy, "spoil", lambda chunk: chunk * np.nan), None),
-        "tenfold": (lambda: setattr(policy, "spoil", lambda chunk: chunk * 10), None),
-        "clock forward": (lambda: stage.clock.advance(5.0), None),
-        "clock back": (lambda: stage.clock.advance(-5.0), None),
-    }
-    return drill(fault, stage, *actions[fault])
+    return drill(fault, stage, *FAULTS[fault](stage))
 
 
 @pytest.mark.parametrize(
@@ -193,3 +215,15 @@ def test_how_long_until_still_is_counted_from_the_last_motion() -> None:
     assert ticks_until_still([0.3, 0.0, 0.1, 0.0]) == 3
     assert ticks_until_still([0.0, 0.0]) == 0
     assert ticks_until_still([0.3, 0.3]) is None
+
+
+def print_table() -> None:
+    """Every fault of the small form as a table: `python tests/runtime/test_drill.py`."""
+    print(HEADER)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, fault in enumerate(FAULTS):
+            print(run(FakeStage(Path(folder) / str(index)), fault).row(), flush=True)
+
+
+if __name__ == "__main__":
+    print_table()

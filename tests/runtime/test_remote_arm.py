@@ -144,3 +144,17 @@ def test_an_order_with_numbers_that_are_not_finite_does_not_reach_the_arm(uri: s
         arm.command(command(float("nan")))
         with pytest.raises(OSError, match="expected translation_m to be finite"):
             use(arm, lambda _: None)
+
+
+def test_after_a_long_pause_the_news_is_new(uri: str) -> None:
+    """A person may think for a while between connecting and saying go."""
+    clock = SystemClock()
+    with connected(uri) as arm:
+        periods = arm.status["periods"]
+        while arm.status["periods"] < periods + 60:  # more than any buffer on the way holds
+            time.sleep(0.05)
+        before_s = clock.now_s()
+        deadline = time.monotonic() + 30
+        while arm.read().state.time_s < before_s - 0.5:
+            assert time.monotonic() < deadline, "old readings are still coming in"
+        assert arm.status["periods"] >= periods + 60

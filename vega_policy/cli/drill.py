@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the drills and print the table; returns 1 if a limit was exceeded or a recording cannot be read."""
     config = parse(DrillConfig, argv, prog="drill")
     logging.basicConfig(level=logging.CRITICAL)
-    from vega_policy.cli.drill_stage import FAULTS, Scene, run_drill
+    from vega_policy.cli.drill_stage import FAULTS, MIDDLE_M, Scene, Servers, base_x_m, run_drill
     from vega_policy.cli.robot_parts import load_arm, start_sim_arm
     from vega_policy.runtime.drill import HEADER
 
@@ -47,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         address = config.address or start_sim_arm(config.sim, stack)
         scene = Scene(address, arm, config.sim.speed, Path(folder))
+        servers = Servers(base_x_m(scene) + MIDDLE_M)
         for name in config.faults or FAULTS:
-            outcomes.append(run_drill(name, scene))
+            outcomes.append(run_drill(name, scene, servers))
             print(outcomes[-1].row(), flush=True)
     table = "\n".join([HEADER, *(outcome.row() for outcome in outcomes)])
     if config.output is not None:

@@ -61,6 +61,13 @@ class Scene:
     folder: Path
 
 
+def base_x_m(scene: Scene) -> float:
+    """Where the arm's base stands on the x axis of the policy's world."""
+    arm = RemoteArm(scene.address, SystemClock(scene.speed))
+    arm.close()
+    return float(arm.facts["base_position_m"][0])
+
+
 class JumpingClock(SystemClock):
     """A clock that can be set."""
 
@@ -76,21 +83,24 @@ class JumpingClock(SystemClock):
 class ProcessStage:
     """A control loop between an arm's process and a policy server's.
 
+    Args:
+        name: of the drill.
+        scene: where.
+        port: of the policy's server.
+        stack: on which everything is left that has to be closed.
+
     Attributes:
-        server: the policy's process, behind the proxy.
-        proxy: the way to it.
+        proxy: the way to the server.
     """
 
-    def __init__(self, name: str, scene: Scene, stack: ExitStack) -> None:
+    def __init__(self, name: str, scene: Scene, port: int, stack: ExitStack) -> None:
         self.limits, self.period_s, self.scene = scene.arm.limits, 1 / RATE_HZ, scene
         self.clock = JumpingClock(scene.speed)
         self.arm = RemoteArm(scene.address, self.clock)
         stack.callback(self.arm.close)
         base_m = [float(value) for value in self.arm.facts["base_position_m"]]
         observer = Observer(scene.arm.cameras, (base_m[0], base_m[1], base_m[2]), scene.arm.image_size_px)
-        self.policy = ToAndFro(base_m[0] + MIDDLE_M)
-        self.middle_m = base_m[0] + MIDDLE_M
-        self.server, port = start_server(self.middle_m, stack)
+        self.policy = ToAndFro(MIDDLE_M + base_m[0])
         self.proxy = Proxy(port, scene.speed)
         stack.callback(self.proxy.close)
         self._go_to_start()
@@ -189,13 +199,25 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def start_server(middle_m: float, stack: ExitStack) -> tuple[BaseProcess, int]:
-    """A policy server's process and its port."""
-    here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=serve_to_and_fro, args=(middle_m, there), daemon=True)
-    process.start()
-    stack.callback(process.kill)
-    return process, here.recv()
+class Servers:
+    """Policy servers in processes of their own, each used until a drill kills it."""
+
+    def __init__(self, middle_m: float) -> None:
+        self._middle_m = middle_m
+        self._running: list[tuple[BaseProcess, int]] = []
+
+    def ports(self, count: int) -> list[int]:
+        """The ports of as many servers as are needed, which are started if they do not run yet."""
+        while len(self._running) < count:
+            here, there = SPAWN.Pipe()
+            process = SPAWN.Process(target=serve_to_and_fro, args=(self._middle_m, there), daemon=True)
+            process.start()
+            self._running.append((process, here.recv()))
+        return [port for _, port in self._running[:count]]
+
+    def kill_first(self) -> None:
+        """Kills the server whose port is the first."""
+        self._running.pop(0)[0].kill()
 
 
 def serve_to_and_fro(middle_m: float, announce: Connection) -> None:
@@ -211,20 +233,20 @@ def serve_to_and_fro(middle_m: float, announce: Connection) -> None:
     asyncio.run(run())
 
 
-def drive(scene: Scene, announce: Connection) -> None:
+def drive(scene: Scene, port: int, announce: Connection) -> None:
     """A control loop in the calling process, which is to be killed; says when the arm moves."""
     with ExitStack() as stack:
-        stage = ProcessStage(LOOP_KILLED, scene, stack)
+        stage = ProcessStage(LOOP_KILLED, scene, port, stack)
         for index in range(10_000):
             stage.tick()
             if index == TICKS_BEFORE:
                 announce.send(max(speeds_m_per_s(stage.track)))
 
 
-def _kill_loop(scene: Scene) -> Outcome:
+def _kill_loop(scene: Scene, port: int) -> Outcome:
     """Kills the loop's process and asks the arm how long it moved on."""
     here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=drive, args=(scene, there))
+    process = SPAWN.Process(target=drive, args=(scene, port, there))
     process.start()
     top_m_per_s = here.recv()
     process.kill()
@@ -246,45 +268,45 @@ def _kill_loop(scene: Scene) -> Outcome:
 
 
 LOCAL = ("policy emits NaN", "policy emits 10x actions")
-Injector = Callable[[ProcessStage, ExitStack], tuple[Callable[[], None], Callable[[], None] | None]]
+Injector = Callable[[ProcessStage, Servers, ExitStack], Callable[[], None]]
 
 
 def _faults(**changes: float | bool) -> Injector:
-    return lambda stage, _: (lambda: stage.arm.inject(**changes), None)
+    return lambda stage, *_: lambda: stage.arm.inject(**changes)
 
 
 def _delay(seconds: float) -> Injector:
-    return lambda stage, _: (lambda: setattr(stage.proxy, "delay_s", seconds), None)
+    return lambda stage, *_: lambda: setattr(stage.proxy, "delay_s", seconds)
 
 
 def _spoilt(spoil: Callable[[np.ndarray], np.ndarray]) -> Injector:
-    return lambda stage, _: (lambda: setattr(stage.policy, "spoil", spoil), None)
+    return lambda stage, *_: lambda: setattr(stage.policy, "spoil", spoil)
 
 
 def _jump(seconds: float) -> Injector:
-    return lambda stage, _: (lambda: setattr(stage.clock, "offset_s", seconds), None)
+    return lambda stage, *_: lambda: setattr(stage.clock, "offset_s", seconds)
 
 
-def _kill_server(stage: ProcessStage, _: ExitStack) -> tuple[Callable[[], None], None]:
-    return stage.server.kill, None
+def _kill_server(_: ProcessStage, servers: Servers, __: ExitStack) -> Callable[[], None]:
+    return servers.kill_first
 
 
-def _restart_server(stage: ProcessStage, stack: ExitStack) -> tuple[Callable[[], None], None]:
+def _restart_server(stage: ProcessStage, servers: Servers, _: ExitStack) -> Callable[[], None]:
     """A second server stands by, so that how long a restart takes is not the machine's to say."""
-    _, port = start_server(stage.middle_m, stack)
+    standby = servers.ports(2)[1]
 
     def switch() -> None:
-        stage.server.kill()
-        stage.proxy.target = port
+        servers.kill_first()
+        stage.proxy.target = standby
 
-    return switch, None
+    return switch
 
 
-def _fill_disk(_: ProcessStage, stack: ExitStack) -> tuple[Callable[[], None], None]:
+def _fill_disk(_: ProcessStage, __: Servers, stack: ExitStack) -> Callable[[], None]:
     """No file of this process may grow any more: what a full disk does to the recording."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, before)
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1])), None
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
 
 
 FAULTS: dict[str, Injector] = {
@@ -308,11 +330,11 @@ FAULTS: dict[str, Injector] = {
 }
 
 
-def run_drill(name: str, scene: Scene) -> Outcome:
+def run_drill(name: str, scene: Scene, servers: Servers) -> Outcome:
     """One drill, on a stage of its own."""
+    (port,) = servers.ports(1)
     if name == LOOP_KILLED:
-        return _kill_loop(scene)
+        return _kill_loop(scene, port)
     with ExitStack() as stack:
-        stage = ProcessStage(name, scene, stack)
-        inject, end = FAULTS[name](stage, stack)
-        return drill(name, stage, inject, end)
+        stage = ProcessStage(name, scene, port, stack)
+        return drill(name, stage, FAULTS[name](stage, servers, stack))

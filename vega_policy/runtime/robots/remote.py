@@ -5,6 +5,7 @@ an order left here and the moment it was heard there: as an order takes time, th
 as large, so a measurement can look older than it is but never younger, and a slow way back shows in full.
 """
 
+import threading
 from collections import deque
 from typing import Any
 
@@ -64,16 +65,15 @@ class RemoteArm:
         self.status: dict[str, Any] = {}
         self._order("greet")
         self._take_in(self._receive(CONNECT_TIMEOUT_S))
+        self._failure: ConnectionError | None = None
+        threading.Thread(target=self._listen, name="remote-arm", daemon=True).start()
 
     def read(self) -> Reading:
         """The newest reading that has arrived; it ages if none does."""
-        while True:
-            try:
-                message = self._receive(timeout_s=0)
-            except TimeoutError:
-                assert self._reading is not None
-                return self._reading
-            self._take_in(message)
+        if self._failure is not None:
+            raise self._failure
+        assert self._reading is not None
+        return self._reading
 
     def command(self, command: Command) -> Command:
         """Sends an order; it does not come back, so what is returned is what was sent from here."""
@@ -102,7 +102,15 @@ class RemoteArm:
         except ConnectionClosed as error:
             raise ConnectionError(f"the connection to the arm is lost: {error}") from error
 
-    def _receive(self, timeout_s: float) -> dict[str, Any]:
+    def _listen(self) -> None:
+        """Takes everything in as it comes: a backlog would be old news when a person has said go."""
+        try:
+            while True:
+                self._take_in(self._receive(timeout_s=None))
+        except ConnectionError as error:
+            self._failure = error
+
+    def _receive(self, timeout_s: float | None) -> dict[str, Any]:
         try:
             return unpack(self._connection.recv(timeout=timeout_s))
         except ConnectionClosed as error:
