@@ -58,10 +58,20 @@ class ShuffledSimulator(Simulator):
     num_banked: Int[Tensor, ""]
 
     def __init__(
-        self, backbone: Backbone, *, image_size_px: int, clip_length: int = 1, cuda_graph: bool = False
+        self,
+        backbone: Backbone,
+        *,
+        portable_config: SimulatorConfig,
+        image_size_px: int,
+        clip_length: int = 1,
+        cuda_graph: bool = False,
     ) -> None:
         super().__init__(
-            backbone, image_size_px=image_size_px, clip_length=clip_length, cuda_graph=cuda_graph
+            backbone,
+            portable_config=portable_config,
+            image_size_px=image_size_px,
+            clip_length=clip_length,
+            cuda_graph=cuda_graph,
         )
         side = image_size_px
         bank = torch.zeros(BANK_SIZE, clip_length, 3, side, side, dtype=torch.uint8)

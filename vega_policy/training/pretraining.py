@@ -120,7 +120,7 @@ def _write(
     partial = output_dir.with_name(f".{output_dir.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     vae_config = {k: v for k, v in vae.config.items() if not k.startswith("_")}
-    plain = AutoencoderKLWan(**(vae_config | statistics))
+    plain = AutoencoderKLWan(**{**vae_config, **statistics})
     plain.load_state_dict(vae.state_dict())
     plain.save_pretrained(partial / "vae")
     transformer.save_pretrained(partial / "transformer")

@@ -36,10 +36,11 @@ class LearningCrossAttention(FixedCrossAttention):
         self,
         attention: WanAttention,
         hidden: Float[Tensor, "batch tokens dim"],
-        text: Float[Tensor, "1 text_tokens dim"],
+        text: Float[Tensor, "1 text_tokens dim"] | None = None,
         *_unused: object,
     ) -> Float[Tensor, "batch tokens dim"]:
         """The attention of `hidden` to the prompt's tokens and the padding, the last of `text`."""
+        assert text is not None, "diffusers hands the text over"
         count = torch.ones(text.shape[1], device=text.device)
         count[-1] = TEXT_TOKENS - text.shape[1] + 1
         self.prepare(attention, text, count)

@@ -14,13 +14,13 @@ from unittest.mock import patch
 
 import torch
 from lerobot.scripts import lerobot_train
+from lerobot.utils.constants import PRETRAINED_MODEL_DIR
 
 import vega_policy.processor_vega  # noqa: F401  (registers the steps of saved pipelines)
 from vega_policy.training.accelerator import TrainingAccelerator
 from vega_policy.training.averaging import WeightAverage
 from vega_policy.training.checkpoints import (
     AVERAGED_MODEL_DIR,
-    PRETRAINED_MODEL_DIR,
     link_last,
     load_average,
     save_atomically,

@@ -81,8 +81,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
             if key in self._columns:
                 sample[key] = self._columns[key][[self._position[int(one)] for one in frames]]
         for key in self._pictures:
-            frames = windows[key][0] if key in windows else frame
-            sample[key] = torch.from_numpy(np.array(self._map(key)[frames]))
+            wanted = windows[key][0] if key in windows else frame
+            sample[key] = torch.from_numpy(np.array(self._map(key)[wanted]))
         if self._features is not None:
             sample[SIMULATED] = torch.from_numpy(np.array(self._map(SIMULATED)[position]))
         return {**sample, "task": self._texts[int(sample["task_index"])]}
