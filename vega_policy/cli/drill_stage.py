@@ -204,7 +204,7 @@ class Servers:
 
     def __init__(self, middle_m: float) -> None:
         self._middle_m = middle_m
-        self._running: list[tuple[BaseProcess, int]] = []
+        self._running: list[tuple[BaseProcess, int, Connection]] = []
 
     def ports(self, count: int) -> list[int]:
         """The ports of as many servers as are needed, which are started if they do not run yet."""
@@ -212,8 +212,8 @@ class Servers:
             here, there = SPAWN.Pipe()
             process = SPAWN.Process(target=serve_to_and_fro, args=(self._middle_m, there), daemon=True)
             process.start()
-            self._running.append((process, here.recv()))
-        return [port for _, port in self._running[:count]]
+            self._running.append((process, here.recv(), here))
+        return [port for _, port, _ in self._running[:count]]
 
     def kill_first(self) -> None:
         """Kills the server whose port is the first."""
@@ -221,14 +221,14 @@ class Servers:
 
 
 def serve_to_and_fro(middle_m: float, announce: Connection) -> None:
-    """Runs a policy server in the calling process."""
+    """Runs a policy server in the calling process, for as long as its parent lives."""
     spec = libero_spec(("image", "image2"), 7, RATE_HZ, "to and fro")
     server = PolicyServer(OneByOne(lambda: ToAndFro(middle_m)), spec, Listen(port=0))
 
     async def run() -> None:
         async with server.listening() as port:
             announce.send(port)
-            await asyncio.Event().wait()
+            await asyncio.to_thread(announce.poll, None)  # until the other end is closed
 
     asyncio.run(run())
 
@@ -241,6 +241,8 @@ def drive(scene: Scene, port: int, announce: Connection) -> None:
             stage.tick()
             if index == TICKS_BEFORE:
                 announce.send(max(speeds_m_per_s(stage.track)))
+            elif announce.poll():  # the parent is gone
+                return
 
 
 def _kill_loop(scene: Scene, port: int) -> Outcome:

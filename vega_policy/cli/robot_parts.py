@@ -74,7 +74,10 @@ class Parts:
         self.recorder.close()
         from vega_policy.cli.recordings import rebuild
 
-        print(rebuild(self.dataset))
+        try:
+            print(rebuild(self.dataset))
+        except (ValueError, OSError) as error:  # the recordings stay, and can be put together later
+            print(f"vega-robot: no dataset was written: {error}", file=sys.stderr)
 
 
 def assemble(config: "RobotRunConfig", stack: ExitStack) -> Parts:
@@ -113,6 +116,8 @@ def assemble(config: "RobotRunConfig", stack: ExitStack) -> Parts:
         "seed": config.seed,
     }
     recorder = _recorder(config, observer, arm, facts_kept)
+    if recorder is not None:
+        stack.callback(recorder.close)  # also if nobody confirms the first motion
     watchers: list[Watcher] = [supervisor, *([recorder] if recorder else [])]
     if config.view:
         from vega_policy.runtime.live_view import LiveView
