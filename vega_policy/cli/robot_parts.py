@@ -96,13 +96,12 @@ def assemble(config: "RobotRunConfig", stack: ExitStack) -> Parts:
     if not task:
         raise ValueError('expected --task="what to do", this robot has no task of its own')
     if "base_position_m" in facts:
-        arm = replace(arm, base_position_m=tuple(float(value) for value in facts["base_position_m"]))
+        x_m, y_m, z_m = (float(value) for value in facts["base_position_m"])
+        arm = replace(arm, base_position_m=(x_m, y_m, z_m))
     observer = Observer(arm.cameras, arm.base_position_m, arm.image_size_px)
     observer.observation(robot.read(), task)  # a missing camera is found before anything moves
     source = policy_source(config, observer, arm.rate_hz, stack)
-    status: Callable[[], Mapping[str, Any]] = (
-        (lambda: robot.status) if isinstance(robot, RemoteArm) else (lambda: {})
-    )
+    status = _status_of(robot)
     supervisor = Supervisor(
         clock,
         config.duration_s,
@@ -172,6 +171,13 @@ def connect(
     from vega_policy.runtime.robots.lerobot_arm import open_lerobot_arm
 
     return open_lerobot_arm(Path(str(choice.lerobot)), clock, arm.rate_hz, stack), {}
+
+
+def _status_of(robot: Robot) -> Callable[[], Mapping[str, Any]]:
+    if not isinstance(robot, RemoteArm):
+        return dict
+    remote = robot
+    return lambda: remote.status
 
 
 def start_sim_arm(sim: "SimArmConfig", stack: ExitStack) -> str:

@@ -131,13 +131,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     if config.with_parent:
-        threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+        threading.Thread(target=_end_with_input, args=(over,), daemon=True).start()
     try:
         serve(config, over)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"sim_arm: error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _end_with_input(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
 
 
 def serve(config: SimArmProcessConfig, over: threading.Event) -> None:

@@ -141,7 +141,8 @@ class LeRobotDriver:
 
         thread = threading.Thread(target=work, name="lerobot-arm")
         thread.start()
-        stack.callback(lambda: (is_over.set(), thread.join()))
+        stack.callback(thread.join)  # after the next line's, which is called first
+        stack.callback(is_over.set)
 
     def cycle(self) -> None:
         """Carries out the newest order and reads everything; a failure is told to the next who reads."""
