@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from vega_policy.runtime.clock import Clock
 from vega_policy.runtime.limits import Limits
 from vega_policy.runtime.loop import ControlLoop, TickReport
 from vega_policy.runtime.recording import Recorder
@@ -73,7 +72,6 @@ class Stage(Protocol):
     """Where a drill takes place."""
 
     loop: ControlLoop
-    clock: Clock
     track: Track
     recorder: Recorder
     limits: Limits
