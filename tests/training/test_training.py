@@ -145,35 +145,43 @@ def test_a_bad_gradient_stops_training_before_the_step(
         Run(settings(small_dataset, small_policy, tmp_path / "run")).start()
 
 
-def test_a_killed_run_leaves_its_last_complete_checkpoint(small_dataset: Path, tmp_path: Path) -> None:
-    """The process is killed while a checkpoint is being written."""
-    script = f"""
+SCRIPT = """
 import pathlib, sys, time
 from vega_policy.training import checkpoints
 from vega_policy.training.trainer import Run
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+dataset, output_dir, tests, resume = sys.argv[1:]
+sys.path.insert(0, tests)
 import conftest
 import test_training
 whole = checkpoints.save_checkpoint
-def slow(checkpoint_dir, step, **parts):
+def torn(checkpoint_dir, step, **parts):
     whole(checkpoint_dir=checkpoint_dir, step=step, **parts)
-    if step == 2:
+    if step == 2 and not resume:
         (checkpoint_dir / "training_state" / "training_step.json").unlink()
         print("torn", flush=True)
         time.sleep(600)
-checkpoints.save_checkpoint = slow
-folders = [pathlib.Path(name) for name in {[str(small_dataset), str(tmp_path / "run")]!r}]
-Run(test_training.settings(folders[0], conftest.make_policy_config(), folders[1], save_freq=1)).start()
+checkpoints.save_checkpoint = torn
+folders = pathlib.Path(dataset), pathlib.Path(output_dir)
+policy = conftest.make_policy_config()
+Run(test_training.settings(folders[0], policy, folders[1], save_freq=1, resume=bool(resume))).start()
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_run_leaves_its_last_complete_checkpoint(small_dataset: Path, tmp_path: Path) -> None:
+    """The process is killed while a checkpoint is being written; another one goes on."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", SCRIPT, str(small_dataset), str(run), str(Path(__file__).parent)]
+    process = subprocess.Popen([*command, ""], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert any("torn" in line for line in process.stdout)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    checkpoint = newest_checkpoint(tmp_path / "run")
+    checkpoint = newest_checkpoint(run)
     assert checkpoint.name == "000001"
-    assert (tmp_path / "run" / "checkpoints" / "last").resolve() == checkpoint
+    assert (run / "checkpoints" / "last").resolve() == checkpoint
     VegaPolicy.from_pretrained(checkpoint / "pretrained_model")
+    subprocess.run([*command, "resume"], check=True)
+    assert newest_checkpoint(run).name == "000004"
 
 
 def test_the_last_link_changes_in_one_step(tmp_path: Path) -> None:
