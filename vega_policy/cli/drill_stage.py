@@ -264,7 +264,8 @@ def _kill_loop(scene: Scene, port: int) -> Outcome:
     arm.close()
     num_rows = len(read_robot_recording(scene.folder / LOOP_KILLED.replace(" ", "_")).rows)
     is_within = top_m_per_s <= scene.arm.limits.max_measured_speed_m_per_s
-    still_after_s = status["silent_s"] - status["still_s"] if status["still_s"] > 1.0 else None
+    moved_on_s = max(status["silent_s"] - status["still_s"], 0.0)
+    still_after_s = moved_on_s if status["still_s"] > 1.0 else None
     reaction = f"holds by itself (silent for too long {status['silences']} times)"
     return Outcome(LOOP_KILLED, reaction, still_after_s, top_m_per_s, is_within, num_rows, TICKS_BEFORE + 1)
 
