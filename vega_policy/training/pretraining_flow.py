@@ -6,6 +6,7 @@ the very form in which the frozen simulator will see it (`simulators.wan`), but 
 """
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -33,14 +34,10 @@ class LearningCrossAttention(FixedCrossAttention):
     """`FixedCrossAttention` whose keys and values follow the weights."""
 
     def forward(
-        self,
-        attention: WanAttention,
-        hidden: Float[Tensor, "batch tokens dim"],
-        text: Float[Tensor, "1 text_tokens dim"] | None = None,
-        *_unused: object,
+        self, attention: WanAttention, hidden: Float[Tensor, "batch tokens dim"], *text_and_masks: object
     ) -> Float[Tensor, "batch tokens dim"]:
-        """The attention of `hidden` to the prompt's tokens and the padding, the last of `text`."""
-        assert text is not None, "diffusers hands the text over"
+        """The attention of `hidden` to the prompt's tokens and the padding, the last of the text's tokens."""
+        text = cast(Tensor, text_and_masks[0])
         count = torch.ones(text.shape[1], device=text.device)
         count[-1] = TEXT_TOKENS - text.shape[1] + 1
         self.prepare(attention, text, count)

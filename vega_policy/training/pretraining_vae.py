@@ -33,6 +33,7 @@ class VaeStage(Stage):
     """
 
     name = "vae"
+    model: AutoencoderKLWan
 
     def __init__(self, model: AutoencoderKLWan, frames: Frames, config: VaeStageConfig, seed: int) -> None:
         self.model, self.frames, self.config, self.seed = model.train(), frames, config, seed
