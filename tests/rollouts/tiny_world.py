@@ -119,6 +119,8 @@ def run(
 
 
 if __name__ == "__main__":
+    # A shell that started the tests in the background has made its children ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run(Path(sys.argv[1]), range(int(sys.argv[2])), world=TinyWorld(step_s=float(sys.argv[3])))
     except KeyboardInterrupt:
