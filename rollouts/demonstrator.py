@@ -1,8 +1,9 @@
-"""What acts while demonstrations are recorded: the expert, disturbed or in turn with a learner.
+"""What acts while demonstrations are recorded: the expert, disturbed, or after a learner that got so far.
 
-The expert is asked in every state that is visited, and its clean answer is the label. What is executed may be
-something else: the answer plus noise (Laskey et al., DART, arXiv 1703.09327), or a learner's actions (Ross et
-al., DAgger, arXiv 1011.0686), so that the data show how to come back from states an expert would not enter.
+The expert's answer is the label; executed is the answer plus noise (Laskey et al., DART, arXiv 1703.09327).
+A learner leads into states that it visits (Ross et al., DAgger, arXiv 1011.0686); at one of its decisions the
+expert takes over to the end, and only that part is a demonstration. So every label is followed by what the
+expert itself did next: its answers to the states of a learner's path, put in a row, are no chunk of its own.
 """
 
 from collections import deque
@@ -26,7 +27,7 @@ class Disturbance:
     Attributes:
         action_noise: Standard deviation of the Gaussian noise added to each action dimension of the
             arm at every step, in action units; the last dimension, the gripper, has none.
-        beta: With a learner: probability that the expert acts until the next decision, in [0, 1].
+        beta: With a learner: probability at each of its decisions that the expert takes over, in (0, 1].
     """
 
     action_noise: float = 0.0
@@ -34,40 +35,43 @@ class Disturbance:
 
 
 class Demonstrator:
-    """A policy for `RecordingEnv`: each action is a pair (executed, label), shape (1, 2, action size)."""
+    """A policy for `RecordingEnv`: each action is a pair (executed, label), shape (1, 2, action size).
+
+    The label is NaN while the learner acts.
+    """
 
     def __init__(self, expert: Policy, learner: Policy | None, disturbance: Disturbance) -> None:
         self._expert, self._learner, self._disturbance = expert, learner, disturbance
         self._rng = np.random.default_rng(0)
-        self._pending: deque[NDArray[np.floating] | None] = deque()
+        self._pending: deque[NDArray[np.floating]] = deque()
+        self._is_expert_acting = learner is None
 
     def reset(self, seed: int) -> None:
         """Forget the last episode."""
         self._rng = np.random.default_rng(seed)
         self._pending.clear()
         self._expert.reset(seed)
+        self._is_expert_acting = self._learner is None
         if self._learner is not None:
             self._learner.reset(seed)
 
     def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "1 2 action_dim"]:
-        """One step: the learner's chunks are played to their end, but the expert labels every state."""
+        """One step; the learner's chunks are played to their end."""
+        learned = self._learned_action(observation)
+        if learned is not None:
+            return np.stack([learned, np.full_like(learned, np.nan)])[None]
         label = self._expert.act(observation)[0]
-        executed = self._learned_action(observation)
-        executed = label if executed is None else executed
-        return np.stack([self._disturbed(executed), label])[None]
+        return np.stack([self._disturbed(label), label])[None]
 
     def _learned_action(self, observation: Mapping[str, Any]) -> NDArray[np.floating] | None:
-        """The learner's action; None when it is the expert's turn.
-
-        The learner decides also where the expert then acts, so that what it remembers of the episode is right
-        and the expert's turn is as long as its own.
-        """
-        if self._learner is None:
+        """The learner's action; None from when the expert has taken over."""
+        if self._learner is None or self._is_expert_acting:
             return None
         if not self._pending:
-            chunk = self._learner.act(observation)
-            experts_turn = self._rng.random() < self._disturbance.beta
-            self._pending.extend([None] * len(chunk) if experts_turn else chunk)
+            self._is_expert_acting = self._rng.random() < self._disturbance.beta
+            if self._is_expert_acting:
+                return None
+            self._pending.extend(self._learner.act(observation))
         return self._pending.popleft()
 
     def _disturbed(self, action: NDArray[np.floating]) -> NDArray[np.floating]:

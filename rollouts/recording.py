@@ -111,7 +111,9 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Records every episode that succeeds, or every one.
 
     An action is a pair, shape (1, 2, action size): what is executed, and what is written down as the right
-    thing to do in that state. The trial of `reset` only names the recording, and selects nothing.
+    thing to do in that state; a step whose label is NaN is not written down. An episode of which no step was
+    leaves no recording and counts as one without success. The trial of `reset` only names the recording, and
+    selects nothing.
 
     Args:
         env: Steps one action at a time; its `info` has `is_success` and `steps`.
@@ -165,13 +167,15 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         if self._writer is None:
             raise gymnasium.error.ResetNeeded("no recording has begun: call reset() before step()")
         ((executed, label),) = np.asarray(action, dtype=np.float32)
-        self._writer.add({**self._describe(self._observation), ACTION: label})
-        self._recorded += 1
+        if np.isfinite(label).all():
+            self._writer.add({**self._describe(self._observation), ACTION: label})
+            self._recorded += 1
         self._observation, reward, terminated, truncated, info = self.env.step(executed)
         if info["is_success"] and self._solved_at is None:
             self._solved_at = self._recorded
         if terminated or truncated:
-            self._end(bool(info["is_success"]), holds=float(reward) > 0)
+            info = {**info, "is_success": bool(info["is_success"]) and self._recorded > 0}
+            self._end(info["is_success"], holds=float(reward) > 0)
         return self._observation, reward, terminated, truncated, info
 
     def close(self) -> None:
@@ -188,7 +192,7 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _end(self, success: bool, holds: bool) -> None:
         assert self._writer is not None
-        if success or self._keep_failures:
+        if success or (self._keep_failures and self._recorded > 0):
             self._writer.finish(
                 {
                     "seed": self._seed,

@@ -60,7 +60,9 @@ class VegaConfig(PreTrainedConfig):
     simulator: SimulatorConfig = field(default_factory=tiny_wan_config)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     backbone: BackboneConfig = field(default_factory=lambda: tiny_smolvlm_config(list(LIBERO_WORDS)))
-    head: HeadConfig = field(default_factory=lambda: HeadConfig(slots="per_step", width=128))
+    head: HeadConfig = field(
+        default_factory=lambda: HeadConfig(slots="per_step", slot_embeddings="learned", width=128)
+    )
     rtc_config: RTCConfig | None = None
 
     normalization_mapping: dict[str, NormalizationMode] = field(

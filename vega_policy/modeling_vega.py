@@ -2,7 +2,7 @@
 
 A frozen video diffusion transformer turns each camera image into a grid of tokens; a learned gate mixes these
 into the multimodal LLM's own image tokens; the LLM reads them with the robot's state and the task and fills
-empty action slots; the head turns the slots into a chunk. Both streams get the same square pixels.
+its action slots; the head turns the slots into a chunk. Both streams get the same square pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ class VegaPolicy(PreTrainedPolicy):
         simulated = self.recall(batch) if SIMULATED in batch else self.simulate(clips)
         seen = newest_squares(clips, self.backbone.image_size_px)
         prompt = self.backbone.prompt(batch["task"], len(clips)).to(seen.device)
-        return self.backbone.read(seen, simulated, prompt, self.feel(batch), self.head.num_slots)
+        return self.backbone.read(seen, simulated, prompt, self.feel(batch), self.head.slots)
 
     @torch.no_grad()
     def simulate(self, clips: Clips) -> Float[Tensor, "batch cameras n dim_generative"] | None:

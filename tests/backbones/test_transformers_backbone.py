@@ -21,7 +21,7 @@ def observe(backbone, batch=2, cameras=2, proprio=True):
         "generative": torch.randn(batch, cameras, cells, GENERATIVE, generator=generator),
         "prompt": backbone.prompt(TASKS[:batch], cameras),
         "proprio": torch.randn(batch, 1, backbone.hidden_dim, generator=generator) if proprio else None,
-        "slots": SLOTS,
+        "slots": torch.randn(SLOTS, backbone.hidden_dim, generator=generator),
     }
 
 
@@ -42,10 +42,11 @@ def test_prefix_states_are_those_of_the_stock_forward_pass(case, backbone):
     with backbone.fused.stream(case.generative[:1]):
         stock = backbone.fused.mllm.model(**inputs).last_hidden_state
     prompt = PromptTokens(inputs["input_ids"], inputs["attention_mask"].bool())
-    reading = backbone.read(case.pixels[:1], case.generative[:1], prompt, None, SLOTS)
+    slots = torch.zeros(SLOTS, backbone.hidden_dim)
+    reading = backbone.read(case.pixels[:1], case.generative[:1], prompt, None, slots)
     real = prompt.mask[0]
     torch.testing.assert_close(reading.prefix[0, real], stock[0, real], atol=2e-5, rtol=1e-4)
-    unfused = backbone.read(case.pixels[:1], None, prompt, None, SLOTS)
+    unfused = backbone.read(case.pixels[:1], None, prompt, None, slots)
     assert not torch.allclose(unfused.prefix[0, real], stock[0, real], atol=1e-3)
 
 
@@ -74,10 +75,32 @@ def test_one_camera_of_one_sample_is_one_grid(backbone):
 @torch.no_grad()
 def test_slots_see_each_other_and_the_prefix_never_sees_them(backbone):
     arguments = observe(backbone)
-    few, many = backbone.read(**arguments), backbone.read(**arguments | {"slots": SLOTS + 1})
+    another = torch.cat([arguments["slots"], torch.ones(1, backbone.hidden_dim)])
+    few, many = backbone.read(**arguments), backbone.read(**arguments | {"slots": another})
     torch.testing.assert_close(few.prefix, many.prefix, atol=1e-5, rtol=1e-4)
     difference = (few.hidden - many.hidden[:, :SLOTS]).abs().amax(-1)
     assert (difference > 1e-4).all()  # a causal mask would leave the first slots alone
+
+
+@torch.no_grad()
+def test_zero_slots_are_told_apart_by_their_positions_and_learned_ones_by_themselves(backbone):
+    arguments = observe(backbone)
+    empty = backbone.read(**arguments | {"slots": torch.zeros_like(arguments["slots"])}).hidden
+    assert (empty[:, 0] - empty[:, 1]).abs().max() > 1e-6
+    assert ((backbone.read(**arguments).hidden - empty).abs().amax(-1) > 1e-2).all()
+
+
+@torch.no_grad()
+def test_a_prefix_that_is_not_causal_reads_the_instruction_into_the_image_tokens(family_name):
+    causal, full = (make_backbone(family_name, causal_prefix=choice) for choice in (True, False))
+    for backbone, changes in ((causal, False), (full, True)):
+        arguments = observe(backbone)
+        others = arguments | {"prompt": backbone.prompt([TASKS[0]] * 2, 2)}
+        first, second = (backbone.read(**given) for given in (arguments, others))
+        is_image = arguments["prompt"].ids == backbone.image_token_id
+        shared = is_image[1] & (others["prompt"].ids[1] == backbone.image_token_id)
+        moved = (first.prefix[1, :-1][shared] - second.prefix[1, :-1][shared]).abs().max()
+        assert bool(moved > 1e-6) == changes
 
 
 @torch.no_grad()
@@ -108,7 +131,7 @@ def test_a_sample_does_not_depend_on_its_batch(backbone):
     for index, task in enumerate(TASKS):
         row = slice(index, index + 1)
         alone = {key: arguments[key][row] for key in ("images", "generative", "proprio")}
-        reading = backbone.read(**alone, prompt=backbone.prompt([task], 2), slots=SLOTS)
+        reading = backbone.read(**alone, prompt=backbone.prompt([task], 2), slots=arguments["slots"])
         torch.testing.assert_close(reading.hidden, together.hidden[row], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(reading.gate, together.gate[row])
 

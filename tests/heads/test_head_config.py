@@ -45,3 +45,20 @@ def test_draccus_reads_what_it_wrote():
 def test_number_of_slots(slots, expected):
     head = build_head(HeadConfig(slots=slots, width=16), hidden_dim=8, chunk_length=3, action_dim=2)
     assert head.num_slots == expected
+
+
+def test_unknown_slot_embedding_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'learned'"):
+        HeadConfig(slot_embeddings="learnt")
+
+
+def test_slots_are_empty_and_not_saved_or_learned_and_saved():
+    zero, learned = (
+        build_head(HeadConfig(slot_embeddings=kind, width=16), hidden_dim=8, chunk_length=3, action_dim=2)
+        for kind in ("zero", "learned")
+    )
+    assert zero.slots.shape == learned.slots.shape == (6, 8)
+    assert not zero.slots.any()
+    assert "slots" not in zero.state_dict()
+    assert "slots" in dict(learned.named_parameters())
+    assert len(learned.slots.unique(dim=0)) == 6

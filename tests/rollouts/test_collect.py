@@ -10,8 +10,9 @@ from recorded_world import (
     REACH,
     STEP_LIMIT,
     STEPS_AFTER_SUCCESS,
+    TASK,
     LineEnv,
-    MakeLazy,
+    MakeStraying,
     RecordedWorld,
     paths,
     record,
@@ -127,20 +128,22 @@ def test_the_start_motion_is_made_but_not_recorded(plain, tmp_path: Path) -> Non
     assert all(np.abs(start - other).max() > 1e-3 for start, other in zip(starts, unmoved, strict=True))
 
 
-def test_a_learner_is_labelled_where_it_goes(tmp_path: Path) -> None:
-    rows = record(
-        tmp_path, 2, learner=MakeLazy(), disturbance=Disturbance(beta=0.6), keep_failures=True, num_workers=1
-    )
-    columns = read_recording(paths(tmp_path, rows)[0]).columns
-    positions, actions = columns["position"], columns["action"]
-    assert np.array_equal(actions, [right_action(position) for position in positions])
-    moved = np.abs(positions[1:] - positions[:-1]).max(axis=1) > 1e-3
-    decisions = moved[: len(moved) // 3 * 3].reshape(-1, 3)[:3]
-    assert all(decision.all() or not decision.any() for decision in decisions)
+def test_the_expert_takes_over_from_a_learner_and_only_its_part_is_recorded(plain, tmp_path: Path) -> None:
+    rows = record(tmp_path, 4, learner=MakeStraying(), disturbance=Disturbance(beta=0.4), num_workers=1)
+    strayed = 0
+    for row, path, alone in zip(rows, paths(tmp_path, rows), paths(*plain), strict=False):
+        columns, facts = read_recording(path).columns, read_recording(path).facts
+        positions, actions = columns["position"], columns["action"]
+        assert np.array_equal(actions, [right_action(position) for position in positions])
+        np.testing.assert_allclose(positions[1:], positions[:-1] + REACH * actions[:-1, :2], atol=1e-6)
+        assert facts["success"]
+        assert row.outcome == "success"
+        strayed += not np.array_equal(positions[0], read_recording(alone).columns["position"][0])
+    assert strayed > 0
 
 
-@pytest.mark.parametrize(("beta", "executed"), [(1.0, 1.0), (0.0, 0.0)])
-def test_beta_chooses_who_acts(beta: float, executed: float) -> None:
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_beta_chooses_when_the_expert_takes_over(beta: float) -> None:
     class Always:
         def __init__(self, value: float) -> None:
             self._value = value
@@ -151,9 +154,30 @@ def test_beta_chooses_who_acts(beta: float, executed: float) -> None:
             return np.full((2, 3), self._value)
 
     demonstrator = Demonstrator(Always(1.0), Always(0.0), Disturbance(beta=beta))
-    demonstrator.reset(0)
-    pairs = [demonstrator.act({}) for _ in range(5)]
-    assert np.array_equal(pairs, np.broadcast_to([[[[executed] * 3, [1.0] * 3]]], (5, 1, 2, 3)))
+    learned = []
+    for seed in range(200):
+        demonstrator.reset(seed)
+        ((pairs,),) = np.stack([demonstrator.act({})[0] for _ in range(60)])[None, None]
+        by_expert = pairs[:, 0, 0] == 1.0
+        assert np.array_equal(np.isnan(pairs[:, 1]).any(axis=1), ~by_expert)
+        assert (np.diff(by_expert.astype(int)) >= 0).all()
+        assert np.argmax(by_expert) % 2 == 0
+        learned.append(np.argmax(by_expert) / 2)
+    assert np.mean(learned) == pytest.approx((1 - beta) / beta, abs=0.6)
+
+
+def test_what_a_learner_solves_alone_is_no_demonstration(tmp_path: Path) -> None:
+    env = RecordedWorld(tmp_path)(TASK, images=True)
+    observation, _ = env.reset(seed=1, options={"trial": 0})
+    done = False
+    while not done:
+        executed = right_action(observation["position"])
+        observation, _, terminated, truncated, info = env.step(
+            np.stack([executed, 0 * executed + np.nan])[None]
+        )
+        done = terminated or truncated
+    assert not info["is_success"]
+    assert not list(tmp_path.rglob("recording.json"))
 
 
 def test_an_unfinished_recording_does_not_exist(tmp_path: Path) -> None:

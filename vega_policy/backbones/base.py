@@ -68,18 +68,18 @@ class Backbone(nn.Module, ABC):
         generative: Float[Tensor, "batch cameras n dim_generative"] | None,
         prompt: PromptTokens,
         proprio: Float[Tensor, "batch tokens dim"] | None,
-        slots: int,
+        slots: Float[Tensor, "slots dim"],
     ) -> Reading:
         """One forward pass over [prompt with images][proprioception][empty action slots].
 
-        The slots are zero embeddings that see the whole prefix and each other; the prefix never sees them.
+        The slots see the whole prefix and each other; the prefix never sees them.
 
         Args:
             images: pixels in [0, 1], `image_size_px` square, cameras in a fixed order.
             generative: simulator tokens on `grid`, raster order; None leaves the MLLM as it was.
             prompt: from `prompt` with the same number of cameras.
             proprio: robot state already projected to `hidden_dim`; None for none.
-            slots: number of action slots.
+            slots: embeddings of the action slots, `ActionHead.slots`.
 
         Raises:
             ValueError: if a size, a token count or a batch does not fit.

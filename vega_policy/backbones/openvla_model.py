@@ -59,7 +59,7 @@ class OpenVla(Backbone):
         generative: Float[Tensor, "batch cameras n dim_generative"] | None,
         prompt: PromptTokens,
         proprio: Float[Tensor, "batch tokens dim"] | None,
-        slots: int,
+        slots: Float[Tensor, "slots dim"],
     ) -> Reading:
         """As in the interface, except that the prefix sees the slots; states are float32.
 
@@ -74,9 +74,9 @@ class OpenVla(Backbone):
             position_ids=positions(present),
             use_cache=False,
         ).last_hidden_state.float()
-        first_slot = states.shape[1] - 1 - slots
+        first_slot = states.shape[1] - 1 - len(slots)
         return Reading(
-            hidden=states[:, first_slot - 1 : first_slot - 1 + slots],
+            hidden=states[:, first_slot - 1 : first_slot - 1 + len(slots)],
             prefix=states[:, :first_slot],
             prefix_mask=present[:, :first_slot],
             gate=gate,
@@ -106,7 +106,7 @@ class OpenVla(Backbone):
         patches: Float[Tensor, "batch cameras n dim"],
         prompt: PromptTokens,
         proprio: Float[Tensor, "batch tokens dim"] | None,
-        slots: int,
+        slots: Float[Tensor, "slots dim"],
     ) -> tuple[Float[Tensor, "batch length dim"], Bool[Tensor, "batch length"]]:
         """Input embeddings, and False where there is padding."""
         words = self.llm.embed_tokens(prompt.ids)
@@ -114,15 +114,15 @@ class OpenVla(Backbone):
         stop = self.llm.embed_tokens(prompt.ids.new_full((batch, 1), self.prompter.stop_id))
         before_words = [rearrange(patches, "b c n d -> b (c n) d")] + ([] if proprio is None else [proprio])
         seen = torch.cat([tokens.to(words.dtype) for tokens in before_words], dim=1)
-        empty = words.new_zeros(batch, slots, self.hidden_dim)
-        embeddings = torch.cat([words[:, :1], seen, words[:, 1:], empty, stop], dim=1)
+        slot = slots.to(words.dtype).expand(batch, -1, -1)
+        embeddings = torch.cat([words[:, :1], seen, words[:, 1:], slot, stop], dim=1)
         always = prompt.mask.new_ones
         present = torch.cat(
             [
                 prompt.mask[:, :1],
                 always(batch, seen.shape[1]),
                 prompt.mask[:, 1:],
-                always(batch, slots + 1),
+                always(batch, len(slots) + 1),
             ],
             dim=1,
         )

@@ -42,7 +42,12 @@ class TransformersBackbone(Backbone):
     std: Tensor
 
     def __init__(
-        self, loaded: Loaded, fusion: FusionConfig, generative_dim: int, image_size_px: int | None = None
+        self,
+        loaded: Loaded,
+        fusion: FusionConfig,
+        generative_dim: int,
+        image_size_px: int | None = None,
+        causal_prefix: bool | None = None,
     ) -> None:
         super().__init__()
         self.fused = FusedMLLM(loaded.mllm, fusion, generative_dim)
@@ -51,6 +56,7 @@ class TransformersBackbone(Backbone):
         stock = loaded.mllm.config
         _require_attention(stock.get_text_config()._attn_implementation)
         self.hidden_dim = stock.get_text_config().hidden_size
+        self.causal_prefix = self.family.causal_prefix if causal_prefix is None else causal_prefix
         self.image_size_px = image_size_px or self.family.default_image_size_px(stock)
         self.grid = self.family.grid(stock, self.image_size_px)
         self.placeholders = self.family.placeholders(self.grid)
@@ -75,7 +81,7 @@ class TransformersBackbone(Backbone):
         generative: Float[Tensor, "batch cameras n dim_generative"] | None,
         prompt: PromptTokens,
         proprio: Float[Tensor, "batch tokens dim"] | None,
-        slots: int,
+        slots: Float[Tensor, "slots dim"],
     ) -> Reading:
         """See `Backbone.read`; slots are read at their own positions, in float32."""
         self._require_fit(images, prompt)
@@ -86,7 +92,7 @@ class TransformersBackbone(Backbone):
             embedded.append(proprio.to(embedded[0].dtype))
         prefix_mask = _lengthened(prompt.mask, 0 if proprio is None else proprio.shape[1])
         length = prefix_mask.shape[1]
-        embedded.append(embedded[0].new_zeros(len(images), slots, self.hidden_dim))
+        embedded.append(slots.to(embedded[0].dtype).expand(len(images), -1, -1))
         hidden = self._think(torch.cat(embedded, dim=1), seen, is_image, prompt.mask, prefix_mask)
         gate = None if generative is None else self.fused.gate
         return Reading(hidden[:, length:], hidden[:, :length], prefix_mask, gate)
@@ -125,7 +131,7 @@ class TransformersBackbone(Backbone):
         output = self._language_model(
             inputs_embeds=embedded,
             attention_mask=slot_mask(
-                prefix_mask, total - prefix_mask.shape[1], causal_prefix=self.family.causal_prefix
+                prefix_mask, total - prefix_mask.shape[1], causal_prefix=self.causal_prefix
             ),
             position_ids=self.family.positions(
                 is_image.long(), prompt_mask.long(), self.grid, total - prompt_length
@@ -165,7 +171,9 @@ def build(
     """See `vega_policy.backbones.build_backbone`."""
     with seeded_init(config.init_seed):
         loaded = load_mllm(config, family_named(config.family), load_weights=load_weights)
-        backbone = TransformersBackbone(loaded, fusion, generative_dim, config.image_size_px)
+        backbone = TransformersBackbone(
+            loaded, fusion, generative_dim, config.image_size_px, config.causal_prefix
+        )
         make_trainable(backbone.fused, config)
     return backbone
 

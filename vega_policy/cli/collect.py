@@ -48,7 +48,7 @@ LIMITS = {
     "continue_after_success_s": (0, math.inf),
     "action_noise": (0, 2),
     "start_steps": (0, 50),
-    "beta": (0, 1),
+    "beta": (0.001, 1),
     "num_workers": (1, math.inf),
     "episode_time_limit_s": (1, math.inf),
 }
@@ -56,7 +56,7 @@ LIMITS = {
 
 @dataclass
 class LearnerConfig:
-    """For DAgger: a policy whose visited states the expert labels."""
+    """For DAgger: a policy that the expert takes over from."""
 
     path: str | None = None  # checkpoint folder or Hub id; only the expert acts if not given
     device: str | None = None  # e.g. cuda; the checkpoint's own if not given
@@ -77,7 +77,7 @@ class CollectConfig:
     action_noise: float = 0.0  # standard deviation of what is added to executed actions, not to labels
     start_steps: int = 0  # before recording, move the arm at random for up to this many steps (1.2 cm each)
     policy: LearnerConfig = field(default_factory=LearnerConfig)
-    beta: float = 0.5  # with --policy.path: probability that the expert acts at a decision
+    beta: float = 0.1  # with --policy.path: chance that the expert takes over, at each of its decisions
     protocol: str = "oft"  # step limits: oft or lerobot
     assets: str = "auto"  # auto, official, standin or a folder
     strict: bool = False  # refuse a mujoco version that changes results
@@ -92,6 +92,11 @@ class CollectConfig:
                 raise ValueError(f"expected --{name} in [{least}, {most}], got {getattr(self, name)}")
         if self.image_size_px % 2:
             raise ValueError(f"expected an even --image_size_px, for the films, got {self.image_size_px}")
+        if self.policy.path is not None and self.keep_failures:
+            raise ValueError(
+                "expected --keep_failures=false with --policy.path: where the policy acted to the end there "
+                "is nothing to learn from"
+            )
 
     @property
     def recordings_dir(self) -> Path:

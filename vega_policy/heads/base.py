@@ -6,6 +6,7 @@ Losses come back one per sample, so that `mean()` weighs every sample alike howe
 
 from abc import ABC, abstractmethod
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -13,14 +14,19 @@ from vega_policy.heads.config import HeadConfig
 from vega_policy.heads.noise import Generators
 from vega_policy.heads.prefix import ChunkPrefix
 
+SLOT_STD = 0.02  # as transformers initialises word embeddings
+
 
 class ActionHead(nn.Module, ABC):
     """Turns hidden states at the action slots into a chunk of actions.
 
     Attributes:
         num_slots: how many action slots the backbone has to provide, step-major.
+        slots: their embeddings before the backbone, (num_slots, hidden_dim): zeros, or learned.
         step_dim: width of the features that one control step gets once its slots are concatenated.
     """
+
+    slots: Tensor
 
     def __init__(self, config: HeadConfig, hidden_dim: int, chunk_length: int, action_dim: int) -> None:
         super().__init__()
@@ -29,6 +35,10 @@ class ActionHead(nn.Module, ABC):
         slots_per_step = action_dim if config.slots == "per_dimension" else 1
         self.num_slots = chunk_length * slots_per_step
         self.step_dim = hidden_dim * slots_per_step
+        if config.slot_embeddings == "learned":
+            self.slots = nn.Parameter(SLOT_STD * torch.randn(self.num_slots, hidden_dim))
+        else:
+            self.register_buffer("slots", torch.zeros(self.num_slots, hidden_dim), persistent=False)
 
     @abstractmethod
     def loss(

@@ -136,7 +136,9 @@ def proprio():
 
 def ours(model, images, proprio):
     with torch.no_grad():
-        return model.read(images, None, model.prompt([TASK], CAMERAS), proprio, SLOTS).hidden[0]
+        return model.read(
+            images, None, model.prompt([TASK], CAMERAS), proprio, torch.zeros(SLOTS, DIM)
+        ).hidden[0]
 
 
 def expected(model, checkpoint, images, proprio, **mistakes):

@@ -29,7 +29,8 @@ def observation(batch=2, cameras=2):
 
 
 def read(model, tasks, images, generative, proprio):
-    return model.read(images, generative, model.prompt(tasks, images.shape[1]), proprio, SLOTS)
+    slots = torch.zeros(SLOTS, 32)
+    return model.read(images, generative, model.prompt(tasks, images.shape[1]), proprio, slots)
 
 
 def test_mask_is_the_last_causal_row_in_every_row():

@@ -156,7 +156,7 @@ def test_published_size_on_the_meta_device():
         images = torch.empty(1, 2, 3, 224, 224)
         generative = torch.empty(1, 2, 256, 1536)
         prompt = model.prompt(["open the drawer"], cameras=2).to("meta")
-        reading = model.read(images, generative, prompt, torch.empty(1, 1, 4096), slots=56)
+        reading = model.read(images, generative, prompt, torch.empty(1, 1, 4096), torch.empty(56, 4096))
     assert model.grid == (16, 16)
     assert reading.hidden.shape == (1, 56, 4096)
     assert len(model.vision.dino.encoder.layer) == 23
