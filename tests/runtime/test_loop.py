@@ -137,6 +137,7 @@ def test_the_arm_moves_without_a_gap_while_chunks_are_computed(rule: str) -> Non
     assert rig.faults() == set()
     ahead = [len(request.ahead) for request in rig.policy.requests]
     assert set(ahead[1:]) == ({ROWS - 8} if rule == "rtc" else {0})
+    assert {request.delay_rows for request in rig.policy.requests[1:]} == ({2} if rule == "rtc" else {0})
     assert rig.policy.requests[0].task == "pick up the bowl"
 
 

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vega_policy.runtime.specs import Field, PolicySpec, SpecMismatchError, libero_spec, nest, paths
+from vega_policy.runtime.specs import (
+    AHEAD,
+    DELAY,
+    Field,
+    PolicySpec,
+    SpecMismatchError,
+    continuation,
+    libero_spec,
+    nest,
+    paths,
+)
 
 SPEC = PolicySpec(
     {"a/b": Field("float", (2,)), "image": Field("uint8", (None, None, 3))}, Field("float", (None, 7)), 20
@@ -49,8 +59,17 @@ def test_a_robot_selects_what_the_policy_reads() -> None:
     assert SPEC.select(observation(more=np.zeros(1))).keys() == SPEC.observation.keys()
 
 
+def test_what_is_optional_is_checked_where_it_is() -> None:
+    spec = replace(SPEC, optional=continuation(7))
+    assert spec.check(observation()).keys() == SPEC.observation.keys() - {"a/b"} | {"a"}
+    ahead = {AHEAD: np.zeros((3, 7)), DELAY: np.float32(2)}
+    assert spec.select(observation(**ahead)).keys() == spec.known.keys()
+    with pytest.raises(ValueError, match=r"ahead/actions to be float of shape \(any, 7\)"):
+        spec.check(observation(**{AHEAD: np.zeros((3, 6))}))
+
+
 def test_the_contract_survives_the_way() -> None:
-    spec = libero_spec(("image", "image2"), 7, 20.0, "r1")
+    spec = replace(libero_spec(("image", "image2"), 7, 20.0, "r1"), optional=continuation(7))
     assert PolicySpec.from_message(json.loads(json.dumps(spec.to_message()))) == spec
 
 

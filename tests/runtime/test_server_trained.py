@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.heads.config import HeadConfig
 from vega_policy.runtime.acting import ActingPolicy
 from vega_policy.runtime.batching import OneByOne
 from vega_policy.runtime.serving import Together, batched, spec_of
+from vega_policy.runtime.specs import AHEAD, DELAY
 
 
 def observation(seed: int) -> dict[str, Any]:
@@ -55,3 +57,27 @@ def test_robots_with_a_memory_each_have_their_own() -> None:
     first, second = (policy.infer([0], [seen])[0] for _ in range(2))
     assert np.abs(first - second).max() > 1e-3, "the noise goes on with the episode"
     np.testing.assert_array_equal(policy.infer([1], [seen])[0], first)
+
+
+def test_a_chunk_goes_on_from_what_is_ahead_of_the_robot() -> None:
+    head = HeadConfig(name="flow", slots="per_step", width=32, num_blocks=1, num_euler_steps=10)
+    rtc = RTCConfig(execution_horizon=8, max_guidance_weight=100.0)
+    acting = ActingPolicy.untrained(VegaConfig(device="cpu", head=head, rtc_config=rtc))
+    ahead = np.full((6, 7), 0.5, np.float32)
+    spec, policy = spec_of(acting, 20.0, "r1"), batched(acting, max_batch=4)
+    seen = observation(0)
+    more = spec.check({**seen, AHEAD: ahead, DELAY: np.float32(3)})
+
+    def distance(asked: dict[str, Any]) -> float:
+        policy.reset(0, seed=5)
+        return float(np.abs(policy.infer([0], [asked])[0][:3, :6] - 0.5).mean())
+
+    assert distance(more) < 0.5 * distance(seen)
+
+
+def test_a_policy_that_cannot_go_on_is_not_told_what_is_ahead(memoryless: ActingPolicy) -> None:
+    told = {**observation(0), AHEAD: np.zeros((6, 7), np.float32), DELAY: np.float32(3)}
+    spec = spec_of(memoryless, 20.0, "r1")
+    assert spec.select(told).keys() == spec.observation.keys()
+    with pytest.raises(ValueError, match="got also ahead/actions"):
+        spec.check(told)

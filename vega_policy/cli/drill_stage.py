@@ -138,7 +138,7 @@ class ProcessStage:
             policy = stack.enter_context(PolicyClient(uri, robot=robot, timeout_s=20.0, retry=retry))
 
         def infer(request: ChunkRequest) -> Any:
-            return policy.act(observer.observation(request.reading, request.task))
+            return policy.act(observer.asked(request))
 
         return PolicyThread(infer, lambda: policy.reset(0))
 

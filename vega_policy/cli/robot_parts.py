@@ -231,7 +231,7 @@ def policy_source(
     policy = _policy(config, rate_hz, stack)
 
     def infer(request: ChunkRequest) -> Any:
-        return policy.act(observer.observation(request.reading, request.task))
+        return policy.act(observer.asked(request))
 
     return PolicyThread(infer, lambda: policy.reset(config.seed))
 

@@ -18,10 +18,14 @@ from lerobot.envs.utils import preprocess_observation
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor.env_processor import LiberoProcessorStep
+from lerobot.utils.constants import ACTION
 
 from vega_policy.configuration_vega import VegaConfig, libero_features
 from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.processor_vega import make_vega_pre_post_processors
+from vega_policy.runtime.specs import AHEAD, DELAY, paths
+
+NOT_SEEN = ("task_description", "ahead")  # parts of an observation that are neither picture nor state
 
 
 class ActingPolicy:
@@ -69,6 +73,11 @@ class ActingPolicy:
         """The policy's configuration."""
         return self._policy.config
 
+    @property
+    def continues_chunks(self) -> bool:
+        """Whether the policy makes its next chunk go on from the one being played (real-time chunking)."""
+        return self._policy.supports_rtc() and getattr(self.config, "rtc_config", None) is not None
+
     def fork(self) -> Self:
         """The same weights, in the same memory, for another episode at the same time."""
         return type(self)(copy.copy(self._policy), self._preprocess, self._postprocess)
@@ -85,19 +94,33 @@ class ActingPolicy:
     def act_together(
         self, observations: Sequence[Mapping[str, Any]]
     ) -> Float[np.ndarray, "episodes chunk action_dim"]:
-        """Chunks for the observations of several episodes, which began together."""
+        """Chunks for the observations of several episodes, which began together.
+
+        An observation with the parts `specs.AHEAD` and `specs.DELAY` is continued, where the policy can and
+        it comes alone.
+        """
         batch = self._preprocess(as_lerobot_batch(*observations))
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        continued = self._continued(observations)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():  # guidance needs gradients
             torch.manual_seed(_mix(self._seed, self._decision))
-            chunk = self._policy.predict_action_chunk(batch)
+            chunk = self._policy.predict_action_chunk(batch, **continued)
         self._decision += 1
         actions: torch.Tensor = self._postprocess(chunk[:, : self._num_actions])
         return actions.cpu().float().numpy()
 
+    def _continued(self, observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """LeRobot's arguments of real-time chunking; the actions take the way of those of a dataset."""
+        parts = dict(paths(observations[0]))
+        if len(observations) > 1 or AHEAD not in parts or not self.continues_chunks:
+            return {}
+        ahead = torch.as_tensor(np.asarray(parts[AHEAD], np.float32))[None]
+        batch = self._preprocess({**as_lerobot_batch(*observations), ACTION: ahead})
+        return {"prev_chunk_left_over": batch[ACTION], "inference_delay": int(parts[DELAY])}
+
 
 def as_lerobot_batch(*observations: Mapping[str, Any]) -> dict[str, Any]:
     """LIBERO observations as `lerobot-eval` would hand them to a policy's pre-processor, in one batch."""
-    arrays = [{key: o[key] for key in o if key != "task_description"} for o in observations]
+    arrays = [{key: o[key] for key in o if key not in NOT_SEEN} for o in observations]
     converted = LiberoProcessorStep().observation(preprocess_observation(_stacked(arrays)))
     return {**converted, "task": [str(o.get("task_description", "")) for o in observations]}
 

@@ -120,6 +120,11 @@ def rows_ahead(chunks: Sequence[Chunk], now_s: float) -> Float[np.ndarray, "rows
     return chunks[-1].actions[max(chunks[-1].index(now_s), 0) :]
 
 
+def rows_of_delay(chunks: Sequence[Chunk]) -> int:
+    """How many rows of the newest chunk had passed when it arrived: the best guess for the next one."""
+    return chunks[-1].index(chunks[-1].arrived_at_s) if chunks else 0
+
+
 def _faded(
     rows: Sequence[tuple[Chunk, Float[np.ndarray, " 7"]]], now_s: float, blend_rows: int
 ) -> Float[np.ndarray, " 7"]:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vega_policy.runtime.chunks import Chunk, Playback, PlayedRow, admit, play, rows_ahead
+from vega_policy.runtime.chunks import Chunk, Playback, PlayedRow, admit, play, rows_ahead, rows_of_delay
 from vega_policy.runtime.clock import Clock
 from vega_policy.runtime.faults import Fault, SafeAction, Tick
 from vega_policy.runtime.pace import Pace, PaceReport
@@ -167,9 +167,10 @@ class ControlLoop:
         return not self._chunks or self._chunks[-1].index(now_s) >= self._playback.replan_rows
 
     def _ask(self, now_s: float, reading: Reading) -> None:
-        ahead = rows_ahead(self._chunks if self._playback.rule == "rtc" else (), now_s)
+        continued = self._chunks if self._playback.rule == "rtc" else ()
+        request = ChunkRequest(reading, self._task, rows_ahead(continued, now_s), rows_of_delay(continued))
         try:
-            self._source.ask(ChunkRequest(reading, self._task, ahead))
+            self._source.ask(request)
             self._observed_at_s = _oldest_s(reading)
         except ChunkError as error:
             logger.warning("no chunk: %s", error)

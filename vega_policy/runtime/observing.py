@@ -14,6 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from vega_policy.names import nearest_name_error
 from vega_policy.runtime.robots.base import Command, EndEffectorDelta, Reading
+from vega_policy.runtime.sources import ChunkRequest
+from vega_policy.runtime.specs import AHEAD, DELAY, nest
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ class Observer:
             },
             "task_description": task,
         }
+
+    def asked(self, request: ChunkRequest) -> dict[str, Any]:
+        """LIBERO's observation of a request, with what is ahead of the arm where there is anything.
+
+        Raises:
+            ValueError: The robot has no camera of a name that is needed.
+        """
+        observation = self.observation(request.reading, request.task)
+        if len(request.ahead):
+            ahead = {AHEAD: np.asarray(request.ahead, np.float32), DELAY: np.float32(request.delay_rows)}
+            observation |= nest(ahead)
+        return observation
 
     def _picture(self, reading: Reading, name: str) -> UInt8[np.ndarray, "size size 3"]:
         camera = self.cameras[name]

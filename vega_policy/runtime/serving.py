@@ -1,6 +1,7 @@
 """A trained policy as the server wants it: its contract, and whether robots can share a batch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lerobot.utils.constants import OBS_IMAGES
@@ -8,7 +9,7 @@ from lerobot.utils.constants import OBS_IMAGES
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.runtime.acting import ActingPolicy
 from vega_policy.runtime.batching import BatchedPolicy, Chunk, OneByOne
-from vega_policy.runtime.specs import PolicySpec, libero_spec
+from vega_policy.runtime.specs import PolicySpec, continuation, libero_spec
 
 
 def batched(acting: ActingPolicy, max_batch: int) -> BatchedPolicy:
@@ -28,7 +29,9 @@ def spec_of(acting: ActingPolicy, control_hz: float, revision: str) -> PolicySpe
     config = acting.config
     cameras = tuple(key.removeprefix(prefix) for key in config.image_features if key.startswith(prefix))
     assert config.action_feature is not None
-    return libero_spec(cameras, config.action_feature.shape[0], control_hz, revision)
+    (action_dim,) = config.action_feature.shape
+    spec = libero_spec(cameras, action_dim, control_hz, revision)
+    return replace(spec, optional=continuation(action_dim) if acting.continues_chunks else {})
 
 
 class Together:

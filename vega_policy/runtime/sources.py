@@ -23,11 +23,13 @@ class ChunkRequest:
         reading: the observation.
         task: what to do, in words.
         ahead: actions still to be played from this moment on, for a policy that continues them; else no rows.
+        delay_rows: how many of them will probably have been played when the answer comes.
     """
 
     reading: Reading
     task: str
     ahead: Float[np.ndarray, "rows 7"]
+    delay_rows: int = 0
 
 
 class ChunkSource(Protocol):

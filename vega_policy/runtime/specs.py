@@ -5,7 +5,7 @@ slashes, as openpi's robot stacks do; both mean the same.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +13,11 @@ import numpy as np
 PROTOCOL = 1
 MAX_AXIS = 8192
 DTYPES = ("uint8", "float", "text")
+
+AHEAD, DELAY = "ahead/actions", "ahead/delay_steps"
+"""Of an observation for a policy that continues the chunk being played: the actions of it that are still to
+come from the observation on, in the environment's units, and how many of them will have been played when the
+answer is there."""
 
 Observation = Mapping[str, Any]
 
@@ -85,12 +90,19 @@ class PolicySpec:
         action: The chunk: float, shape (rows, action size).
         control_hz: Rate at which the chunk's rows are meant to be played.
         revision: Which policy this is, for logs; not compared.
+        optional: Further parts, by path, that an observation may have.
     """
 
     observation: Mapping[str, Field]
     action: Field
     control_hz: float
     revision: str = ""
+    optional: Mapping[str, Field] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, Field]:
+        """Every part that an observation may have."""
+        return {**self.observation, **self.optional}
 
     def select(self, observation: Observation) -> dict[str, Any]:
         """The parts of an observation that the policy reads, by path, checked.
@@ -102,9 +114,10 @@ class PolicySpec:
         missing = [path for path in self.observation if path not in parts]
         if missing:
             raise ValueError(f"expected the observation to hold {', '.join(missing)}; it has {_names(parts)}")
-        for path, field in self.observation.items():
-            field.check(path, parts[path])
-        return {path: parts[path] for path in self.observation}
+        present = {path: expected for path, expected in self.known.items() if path in parts}
+        for path, expected in present.items():
+            expected.check(path, parts[path])
+        return {path: parts[path] for path in present}
 
     def check(self, observation: Observation) -> dict[str, Any]:
         """An observation from the wire, nested; nothing but what the policy reads is let in.
@@ -112,10 +125,10 @@ class PolicySpec:
         Raises:
             ValueError: As `select`, and for a part that the policy does not read.
         """
-        unknown = [path for path, _ in paths(observation) if path not in self.observation]
+        unknown = [path for path, _ in paths(observation) if path not in self.known]
         if unknown:
             raise ValueError(
-                f"expected only {_names(self.observation)} in the observation, got also {_names(unknown)}"
+                f"expected only {_names(self.known)} in the observation, got also {_names(unknown)}"
             )
         return nest(self.select(observation))
 
@@ -128,9 +141,9 @@ class PolicySpec:
         wanted = {**self.observation, "action": self.action}
         offered = {**robot.observation, "action": robot.action}
         faults = [
-            f"{path}: the policy has {field}, the robot {offered.get(path, 'nothing')}"
-            for path, field in wanted.items()
-            if path not in offered or not field.agrees(offered[path])
+            f"{path}: the policy has {expected}, the robot {offered.get(path, 'nothing')}"
+            for path, expected in wanted.items()
+            if path not in offered or not expected.agrees(offered[path])
         ]
         if self.control_hz != robot.control_hz:
             faults.append(
@@ -143,7 +156,8 @@ class PolicySpec:
         """The server's first message."""
         return {
             "protocol": PROTOCOL,
-            "observation": {path: _to_message(field) for path, field in self.observation.items()},
+            "observation": _to_messages(self.observation),
+            "optional": _to_messages(self.optional),
             "action": _to_message(self.action),
             "control_hz": self.control_hz,
             "policy_revision": self.revision,
@@ -160,9 +174,13 @@ class PolicySpec:
             raise SpecMismatchError(
                 f"expected a vega-serve server of protocol {PROTOCOL}, its first message is {message!r:.200}"
             )
-        observation = {path: _from_message(field) for path, field in message["observation"].items()}
-        action = _from_message(message["action"])
-        return cls(observation, action, message["control_hz"], message["policy_revision"])
+        return cls(
+            _from_messages(message["observation"]),
+            _from_message(message["action"]),
+            message["control_hz"],
+            message["policy_revision"],
+            _from_messages(message["optional"]),
+        )
 
 
 def paths(observation: Observation, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -212,8 +230,21 @@ def _names(parts: Iterable[str]) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _to_message(field: Field) -> dict[str, Any]:
-    return {"dtype": field.dtype, "shape": list(field.shape)}
+def continuation(action_dim: int) -> dict[str, Field]:
+    """The optional parts of a policy that continues the chunk being played."""
+    return {AHEAD: Field("float", (None, action_dim)), DELAY: Field("float")}
+
+
+def _to_messages(fields: Mapping[str, Field]) -> dict[str, Any]:
+    return {path: _to_message(part) for path, part in fields.items()}
+
+
+def _from_messages(message: Mapping[str, Any]) -> dict[str, Field]:
+    return {path: _from_message(part) for path, part in message.items()}
+
+
+def _to_message(part: Field) -> dict[str, Any]:
+    return {"dtype": part.dtype, "shape": list(part.shape)}
 
 
 def _from_message(message: Mapping[str, Any]) -> Field:

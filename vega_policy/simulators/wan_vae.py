@@ -40,6 +40,7 @@ def check_whole_chunks(frames: int) -> None:
 class FoldedCausalConv3d(WanCausalConv3d):
     """A causal convolution that sees a lone frame without history as a picture.
 
+    Pictures lie channels last in memory, which halves the time of layers with few channels on a CPU.
     A frozen one uses the kernel that `fold` derived; one that learns its weights, which need gradients.
 
     Attributes:
@@ -70,7 +71,10 @@ class FoldedCausalConv3d(WanCausalConv3d):
             return super().forward(x, cache_x)
         kernel = self.weight[:, :, -1] if self.weight.requires_grad else self.last_tap
         margins = (self._padding[2], self._padding[0])
-        return F.conv2d(x.squeeze(2), kernel, self.bias, self.stride[1:], margins).unsqueeze(2)
+        picture = x.squeeze(2)
+        if not torch.compiler.is_compiling():  # torch 2.11 then computes other numbers
+            picture = picture.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(picture, kernel, self.bias, self.stride[1:], margins).unsqueeze(2)
 
 
 class ChannelNorm(nn.Module):
@@ -133,8 +137,8 @@ class WanEncoder(nn.Module):
         self, clips: Float[Tensor, "batch time 3 height width"]
     ) -> Float[Tensor, "batch channels latent_time rows cols"]:
         """Mean latents of whole clips of 1 + 4n frames with pixels in [0, 1], normalised as Wan's are."""
-        cache = self.new_cache()
         frames, chunks = clips.shape[1], [clips[:, :1]]
+        cache = self.new_cache() if frames > 1 else None
         chunks += [clips[:, i : i + CHUNK_FRAMES] for i in range(1, frames, CHUNK_FRAMES)]
         return torch.cat([self.encode_chunk(chunk, cache) for chunk in chunks], dim=2)
 
@@ -143,13 +147,14 @@ class WanEncoder(nn.Module):
         return [None] * self._num_convolutions
 
     def encode_chunk(
-        self, chunk: Float[Tensor, "batch time 3 height width"], cache: Cache
+        self, chunk: Float[Tensor, "batch time 3 height width"], cache: Cache | None
     ) -> Float[Tensor, "batch channels 1 rows cols"]:
         """The next latent frame.
 
         Args:
             chunk: The first frame of a clip, or the next four, with pixels in [0, 1].
-            cache: What the frames before have left; updated in place.
+            cache: What the frames before have left; updated in place. None for a lone frame: nothing is
+                kept of it.
         """
         pixels = (chunk * 2.0 - 1.0).transpose(1, 2).to(self.quant_conv.weight.dtype)
         hidden = self.encoder(pixels, feat_cache=cache, feat_idx=[0])

@@ -25,7 +25,7 @@ FORMAT = 1
 NO_EFFECT = ("prompt_path", "compile", "cuda_graph", "source", "revision")
 """Of the simulator's configuration: where weights come from, whose values count, and how they are run."""
 
-FEATURE_BATCH = 8
+FEATURE_BATCH = 4
 
 Batches = Callable[[int, int], Mapping[str, Any]]
 """The collated samples from a first to before a last."""
