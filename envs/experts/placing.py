@@ -17,6 +17,7 @@ from vega_policy.envs.experts.world import World
 HOVER_M = 0.07
 SLACK_M = 0.001  # fingers that go down without this room to the object get wedged on it
 SWEEP_M = 0.25
+SILL_M = 0.012
 FINE_COST = 0.05
 LEANS_DEG, GRASPS = (0, -25, 25, -50, 50, -75, 75), 60
 POINTS_IN = -0.3  # a hand that goes in sideways points that way at least so far
@@ -212,13 +213,21 @@ class PutPlanner:
         return pose.moved(-lowered * UP)
 
     def _shoved(self, region: Region, spot: Pose, side: Vector) -> Pose | None:
-        """Find the lowest free height in the region that can be reached along a level way from `side`."""
+        """Find the lowest free height in the region that can be reached along a level way from `side`.
+
+        Where there is room the way leads higher by `SILL_M`: an object carried a little askew would catch on
+        the edge of the floor that it is to stand on.
+        """
         for height in np.arange(region.low[2], region.high[2], 0.005):
             rest = spot.moved((height - (region.low[2] + region.high[2]) / 2) * UP)
             if self._is_free(rest):
-                way = (rest.moved(out * side + 0.005 * UP) for out in np.arange(0.0, SWEEP_M, 0.02))
-                return rest if all(self._is_free(pose) for pose in way) else None
+                higher = (rest.moved(SILL_M * UP), rest)
+                return next((pose for pose in higher if self._is_way_free(pose, side)), None)
         return None
+
+    def _is_way_free(self, rest: Pose, side: Vector) -> bool:
+        way = (rest.moved(out * side + 0.005 * UP) for out in np.arange(0.0, SWEEP_M, 0.02))
+        return all(self._is_free(pose) for pose in (rest, *way))
 
     def _way_in(self, rest: Pose) -> float:
         """Return how far above its place the object clears the walls around it."""

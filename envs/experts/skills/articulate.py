@@ -15,7 +15,7 @@ from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, LEAVING_STEPS = 8, 25
 EXIT_M = 0.04
-STRETCHED_RAD, PULL_BACK_M = -1.3, 0.06
+STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
 LOST_M = 0.06
 
 
@@ -32,7 +32,7 @@ class Articulate:
         self._closing = 0
         self._moving = False
         self._leaving: Pose | None = None
-        self._leaving_steps = 0
+        self._leaving_steps = self._pulls = 0
         self._stall = StallMonitor(window_steps=12)
 
     def done(self) -> bool:
@@ -101,7 +101,7 @@ class Articulate:
             part = moving_part(self._world, self._subgoal)
             before = part.carried(hold.before, part.q - hold.q, hold.turning)
             self._leaving = Pose(before.position, hand.rotation)
-        self._hold, self._moving, self._closing, self._leaving_steps = None, False, 0, 0
+        self._hold, self._moving, self._closing, self._leaving_steps, self._pulls = None, False, 0, 0, 0
         self._opening_first = hold is not None and hold.grips
         return toward(hand, hand, OPEN)
 
@@ -111,13 +111,14 @@ class Articulate:
         if self._opening_first and self._leaving_steps < 5:
             return toward(hand, hand, OPEN)
         if np.linalg.norm(hand.position - target.position) < 0.02 or self._leaving_steps > LEAVING_STEPS:
-            self._leaving = self._pulled_back(target)
+            self._leaving = self._pulled_back(hand)
             self._leaving_steps = 5
             self._stall.clear()
         return toward(hand, target, OPEN)
 
     def _pulled_back(self, pose: Pose) -> Pose | None:
         """Return where to go before the hand may turn: an arm that turns it while stretched gets stuck."""
-        if self._world.arm_q[ELBOW] < STRETCHED_RAD:
+        if self._world.arm_q[ELBOW] < STRETCHED_RAD or self._pulls == MOST_PULLS:
             return None
+        self._pulls += 1
         return pose.moved(PULL_BACK_M * unit((self._world.base - pose.position) * [1.0, 1.0, 0.0]))
