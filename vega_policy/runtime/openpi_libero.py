@@ -31,7 +31,7 @@ def openpi_libero_spec(policy: PolicySpec) -> PolicySpec:
     sent = libero_spec(("image", "image2"), 7, policy.control_hz, policy.revision).observation
     if missing := sorted(policy.observation.keys() - sent.keys()):
         raise ValueError(f"openpi's LIBERO robots do not send {', '.join(missing)}, which the policy reads")
-    return replace(policy, observation=FIELDS)
+    return replace(policy, observation=FIELDS, optional={})
 
 
 class OpenpiLibero:
