@@ -14,13 +14,13 @@ import torch
 from lerobot.configs.default import DatasetConfig
 from safetensors.torch import load_file
 
-from vega_policy.cli.train import main
+from vega_policy.cli.train import main, play
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.training.averaging import WeightAverage
 from vega_policy.training.cache.dataset import CacheConfig
 from vega_policy.training.checkpoints import link_last, newest_checkpoint
-from vega_policy.training.config import TrainConfig
+from vega_policy.training.config import ClosedLoopConfig, TrainConfig
 from vega_policy.training.trainer import Run
 
 
@@ -190,6 +190,20 @@ def test_the_last_link_changes_in_one_step(tmp_path: Path) -> None:
         link_last(tmp_path / name)
         assert (tmp_path / "last").resolve().name == name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000001", "000002", "last"]
+
+
+@pytest.mark.sim
+def test_a_checkpoint_is_played_in_the_simulator(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    closed_loop = ClosedLoopConfig(every=2, task_ids=[3], trials=1, image_size_px=32, assets="standin")
+    config = settings(small_dataset, small_policy, tmp_path / "run", steps=2, closed_loop=closed_loop)
+    Run(config, lambda checkpoint, step: play(config, checkpoint, step)).start()
+    lines = (tmp_path / "run" / "logs" / "metrics.jsonl").read_text().splitlines()
+    rates = {key: value for line in lines for key, value in json.loads(line).items() if "closed" in key}
+    assert rates == {"closed_loop/libero_spatial": 0.0, "closed_loop/overall": 0.0}
+    summary = json.loads((tmp_path / "run" / "closed_loop" / "000002" / "summary.json").read_text())
+    assert summary["overall"]["episodes"] == 1
 
 
 def test_the_average_follows_and_steps_back() -> None:

@@ -65,13 +65,16 @@ def play(config: "TrainConfig", checkpoint: Path, step: int) -> Mapping[str, flo
 
 
 def _options(settings: "ClosedLoopConfig", checkpoint: Path, folder: Path) -> list[str]:
-    chosen = [] if settings.task_ids is None else [f"--task_ids={settings.task_ids}"]
+    chosen = [
+        f"--{name}={value}"
+        for name in ("task_ids", "image_size_px")
+        if (value := getattr(settings, name)) is not None
+    ]
     return [
         f"--policy.path={checkpoint}",
         f"--suite={settings.suite}",
         *chosen,
         f"--trials={settings.trials}",
-        f"--image_size_px={settings.image_size_px}",
         f"--num_workers={settings.num_workers}",
         f"--assets={settings.assets}",
         f"--protocol={settings.protocol}",

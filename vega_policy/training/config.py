@@ -25,7 +25,7 @@ class ClosedLoopConfig:
     suite: str = "libero_spatial"  # one or more, separated by commas
     task_ids: list[int] | None = None  # e.g. [0,1]; all tasks of the suite if not given
     trials: int = 2  # episodes per task
-    image_size_px: int = 256  # height and width of both cameras
+    image_size_px: int | None = None  # of both cameras; the training data's if not given
     num_workers: int = 1  # processes that play side by side
     assets: str = "auto"  # auto, official, standin or a folder
     protocol: str = "oft"  # step limits: oft or lerobot
