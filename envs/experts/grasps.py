@@ -31,6 +31,7 @@ PAD_ABOVE_SITE_M = 0.0035
 GOOD_DEPTH_M = 0.020
 MAX_PAIRS = 250
 APART_M = 0.012
+SIDE, SIDE_COST_PER_M = np.array([0.0, 1.0]), 4.0  # the robot's left
 EASY_REACH_M = 0.65  # beyond, a vertical hand straightens the elbow
 
 
@@ -114,17 +115,25 @@ def _leaned(grasp: Grasp, lean_rad: float, current: Matrix) -> Grasp:
     closing = grasp.hand.rotation[:, 0]
     rotation = hand_rotation(closing, rotation_about(closing, lean_rad) @ -UP)
     pads = grasp.hand.position + PAD_ABOVE_SITE_M * UP
-    cost = grasp.cost + 0.15 * angle_between(current, rotation) + 0.5 * abs(lean_rad)
+    # A quarter turn to the left and one to the right are as far: always the same one, as with sides.
+    turn_cost = 0.15 * angle_between(current, rotation) - 0.05 * rotation[1, 1]
+    cost = grasp.cost + turn_cost + 0.5 * abs(lean_rad)
     return Grasp(Pose(pads + PAD_ABOVE_SITE_M * rotation[:, 2], rotation), grasp.width_m, float(cost))
 
 
 def _pinch_costs(pinches: Pinches, surface: Surface, centre_of_mass: Vector) -> Float[np.ndarray, " n"]:
-    """Prefer large contact patches, about 2 cm below the local top, near the centre of mass, and thin."""
+    """Prefer large contact patches, about 2 cm below the local top, near the centre of mass, and thin.
+
+    Of like grasps on two sides of an object it is always the same side: demonstrations that take now the one,
+    now the other teach a regression to reach for the middle, where there is nothing to hold.
+    """
     offset = pinches.middles - centre_of_mass
     off_centre = np.linalg.norm(offset[:, :2], axis=1)
     depth = _local_tops(pinches, surface) - pinches.middles[:, 2]
     depth_cost = 8.0 * np.abs(depth - GOOD_DEPTH_M) + 0.6 * (depth < 0.009)
-    return 4.0 * off_centre + depth_cost + 2.0 * pinches.widths_m + 0.6 * (1.0 - _patches(pinches, surface))
+    side_cost = -SIDE_COST_PER_M * offset[:, :2] @ SIDE
+    patch_cost = 0.6 * (1.0 - _patches(pinches, surface))
+    return 4.0 * off_centre + depth_cost + 2.0 * pinches.widths_m + patch_cost + side_cost
 
 
 def _local_tops(pinches: Pinches, surface: Surface) -> Float[np.ndarray, " n"]:

@@ -20,7 +20,7 @@ import draccus
 
 from vega_policy.cli.libero import list_tasks
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.policies import MakeExpert, PolicyConfig, policy_factory
+from vega_policy.cli.policies import MakeExpert, PolicyConfig, located, policy_factory
 from vega_policy.cli.provenance import checkpoint_sha256, git_revision, installed_versions, local_checkpoint
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _demonstrator(config: CollectConfig) -> "tuple[MakeDemonstrator, dict[str, s
     disturbance = Disturbance(config.action_noise, config.beta)
     if config.policy.path is None:
         return MakeDemonstrator(MakeExpert(), None, disturbance), None
-    checkpoint = local_checkpoint(config.policy.path)
+    checkpoint = local_checkpoint(located(config.policy.path))
     learner = PolicyConfig(path=str(checkpoint), device=config.policy.device)
     make_learner = policy_factory(learner, config.num_workers)
     return MakeDemonstrator(MakeExpert(), make_learner, disturbance), checkpoint_sha256(checkpoint)

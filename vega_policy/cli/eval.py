@@ -15,7 +15,7 @@ import draccus
 from vega_policy.cli.conditions import differences, training_conditions
 from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.policies import PolicyConfig, policy_factory
+from vega_policy.cli.policies import PolicyConfig, located, policy_factory
 from vega_policy.cli.provenance import (
     checkpoint_sha256,
     device_name,
@@ -123,7 +123,7 @@ def _pin(policy: PolicyConfig) -> tuple[PolicyConfig, dict[str, str] | None]:
     """The policy by its files on this disk, and their hashes; nothing to do for one that has no files."""
     if policy.path is None:
         return policy, None
-    checkpoint = local_checkpoint(policy.path)
+    checkpoint = local_checkpoint(located(policy.path))
     return replace(policy, path=str(checkpoint)), checkpoint_sha256(checkpoint)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vega_policy.checkpoints import shipped, shipped_names
 from vega_policy.cli.parsing import parse, refuse_unknown
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ POLICY_TYPES = ("expert", "hold", "random")
 class PolicyConfig:
     """What acts: exactly one of path and type."""
 
-    path: str | None = None  # checkpoint folder, Hub id, or a YAML of configs/policy for an untrained policy
+    path: str | None = None  # vega-tiny, a checkpoint folder, a Hub id, or a YAML for an untrained policy
     type: str | None = None  # expert, hold or random
     device: str | None = None  # of a learned policy, e.g. cuda; its own if not given
 
@@ -120,10 +121,15 @@ def policy_factory(config: PolicyConfig, num_workers: int = 1) -> "PolicyFactory
         case "random":
             return MakeRandom()
         case _:
-            path = str(config.path)
+            path = located(str(config.path))
             _refuse_missing(path)
             num_threads = max(1, (os.cpu_count() or 1) // num_workers)
             return MakeLearned(path, config.device, num_threads)
+
+
+def located(path: str) -> str:
+    """The folder of a shipped checkpoint for its name, where nothing else has that name; else `path`."""
+    return path if Path(path).exists() else str(shipped(path) or path)
 
 
 def _refuse_missing(path: str) -> None:
@@ -132,6 +138,6 @@ def _refuse_missing(path: str) -> None:
     if not is_local or Path(path).is_file() or (Path(path) / "config.json").is_file():
         return
     raise ValueError(
-        "expected --policy.path to be a checkpoint folder (with config.json), a YAML file or a Hub id, "
-        f"there is nothing of the kind at {path}"
+        "expected --policy.path to be a checkpoint folder (with config.json), a YAML file, a Hub id or one "
+        f"of {shipped_names()}; there is nothing of the kind at {path}"
     )
