@@ -31,7 +31,7 @@ PAD_ABOVE_SITE_M = 0.0035
 GOOD_DEPTH_M = 0.020
 MAX_PAIRS = 250
 APART_M = 0.012
-SIDE, SIDE_COST_PER_M = np.array([0.0, 1.0]), 4.0  # the robot's left
+SIDE, SIDE_COST_PER_M = np.array([0.0, -1.0]), 4.0  # the robot's right
 EASY_REACH_M = 0.65  # beyond, a vertical hand straightens the elbow
 
 
