@@ -16,6 +16,7 @@ from vega_policy.simulators.loading import seeded_init
 def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wan")
     architecture = tiny_wan_config().architecture
+    architecture["transformer"] |= {"patch_size": [1, 2, 2], "num_layers": 6}  # Wan's patches
     with seeded_init(1):
         WanTransformer3DModel(**architecture["transformer"]).save_pretrained(folder / "transformer")
         AutoencoderKLWan(**architecture["vae"]).save_pretrained(folder / "vae")

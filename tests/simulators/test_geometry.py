@@ -87,7 +87,9 @@ def response_centre(
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
 def tiny(request: pytest.FixtureRequest) -> Simulator:
-    return build_simulator(tiny_wan_config(init_seed=request.param))
+    config = tiny_wan_config(init_seed=request.param)
+    config.architecture["transformer"]["patch_size"] = [1, 2, 2]  # tokens of 16 px
+    return build_simulator(config)
 
 
 @pytest.mark.parametrize("grid", [(8, 8), (4, 4), (5, 7)])

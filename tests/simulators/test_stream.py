@@ -78,6 +78,7 @@ def check_a_long_episode(num_frames: int) -> None:
     """Constant work and memory per frame, and the same latents as the whole episode at once."""
     config = tiny_wan_config(image_size_px=16, clip_length=5)
     config.architecture["vae"]["base_dim"] = 4
+    config.architecture["transformer"]["patch_size"] = [1, 2, 2]
     simulator = build_simulator(config)
     frames = torch.rand(num_frames, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     meter, stream = Meter(simulator), FrameStream(simulator)

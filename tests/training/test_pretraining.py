@@ -146,7 +146,7 @@ def test_another_request_or_an_unfinished_run_is_refused(
     assert main(command(root, tmp_path / "tiny")) == 2
     assert "--resume=true" in capsys.readouterr().err
     assert main(command(root, tmp_path / "tiny", "--resume=true", "--vae.lr=0.5")) == 2
-    assert "vae.lr: 0.003 became 0.5" in capsys.readouterr().err
+    assert "vae.lr: 0.002 became 0.5" in capsys.readouterr().err
 
 
 def test_a_part_of_an_architecture_does_not_become_the_largest_model(
