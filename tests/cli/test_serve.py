@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,16 +27,9 @@ POLICY = "--policy.path=configs/policy/vega_tiny.yaml"
     ],
 )
 def test_a_mistake_ends_with_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, error_line: Callable[..., str]
 ) -> None:
-    try:
-        code = main(arguments)
-    except SystemExit as exit_:
-        code = exit_.code  # type: ignore[assignment]
-    error = capsys.readouterr().err
-    assert code == 2
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in error_line(main, arguments)
 
 
 def test_the_token_is_read_from_its_file(tmp_path: Path) -> None:

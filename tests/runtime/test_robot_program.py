@@ -4,7 +4,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,16 +45,9 @@ def uri() -> Iterator[str]:
     ],
 )
 def test_a_mistake_ends_with_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, error_line: Callable[..., str]
 ) -> None:
-    try:
-        code = main(arguments)
-    except SystemExit as exit_:
-        code = exit_.code  # type: ignore[assignment]
-    error = capsys.readouterr().err
-    assert code == 2
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in error_line(main, arguments)
 
 
 def test_an_unknown_key_in_an_arms_description_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import draccus
 from vega_policy.cli.libero import list_tasks
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.policies import MakeExpert, PolicyConfig, located, policy_factory
+from vega_policy.cli.program import two_steps
 from vega_policy.cli.provenance import checkpoint_sha256, git_revision, installed_versions, local_checkpoint
 
 if TYPE_CHECKING:
@@ -220,19 +222,7 @@ def _demonstrator(config: CollectConfig) -> "tuple[MakeDemonstrator, dict[str, s
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     config = parse(CollectConfig, argv, prog="vega-collect")
-    try:
-        collection = prepare(config)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"vega-collect: error: {error}", file=sys.stderr)
-        return 2
-    try:
-        return run(config, collection)
-    except KeyboardInterrupt:
-        print("vega-collect: interrupted; the same command with --resume=true goes on", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"vega-collect: stopped: {error}", file=sys.stderr)
-        return 1
+    return two_steps("vega-collect", partial(prepare, config), partial(run, config))
 
 
 def run(config: CollectConfig, collection: Collection) -> int:

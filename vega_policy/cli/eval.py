@@ -7,6 +7,7 @@ could not be kept, 2 if nothing was started because of a mistake in the request,
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from vega_policy.cli.conditions import differences, training_conditions
 from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.policies import PolicyConfig, located, policy_factory
+from vega_policy.cli.program import two_steps
 from vega_policy.cli.provenance import (
     checkpoint_sha256,
     device_name,
@@ -130,19 +132,8 @@ def _pin(policy: PolicyConfig) -> tuple[PolicyConfig, dict[str, str] | None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     config = parse(EvalConfig, argv, prog="vega-eval")
-    try:
-        evaluation = prepare(config)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"vega-eval: error: {error}", file=sys.stderr)
-        return 2
-    try:
-        return run(config, evaluation)
-    except KeyboardInterrupt:
-        print(f"vega-eval: interrupted; --resume=true continues {config.output_dir}", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"vega-eval: stopped: {error}", file=sys.stderr)
-        return 1
+    go_on = f"--resume=true continues {config.output_dir}"
+    return two_steps("vega-eval", partial(prepare, config), partial(run, config), go_on=go_on)
 
 
 def run(config: EvalConfig, evaluation: Evaluation) -> int:

@@ -10,11 +10,13 @@ nothing was started because of a mistake in the request, 130 after Ctrl-C.
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import draccus
 
 from vega_policy.cli.parsing import parse
+from vega_policy.cli.program import two_steps
 from vega_policy.cli.provenance import device_name, git_revision, installed_versions
 from vega_policy.training.pretraining_config import PretrainConfig
 
@@ -26,19 +28,7 @@ FREE_TO_CHANGE = ("output_dir", "resume", "device")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     config = parse(PretrainConfig, argv, prog="vega-pretrain")
-    try:
-        _prepare(config)
-    except (ValueError, OSError) as error:
-        print(f"vega-pretrain: error: {error}", file=sys.stderr)
-        return 2
-    try:
-        return _run(config)
-    except KeyboardInterrupt:
-        print("vega-pretrain: interrupted; the same command with --resume=true goes on", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"vega-pretrain: stopped: {error}", file=sys.stderr)
-        return 1
+    return two_steps("vega-pretrain", partial(_prepare, config), lambda _: _run(config))
 
 
 def _run(config: PretrainConfig) -> int:

@@ -10,10 +10,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vega_policy.cli.parsing import parse
+from vega_policy.cli.program import two_steps
 
 if TYPE_CHECKING:
     from vega_policy.training.config import ClosedLoopConfig, TrainConfig
@@ -26,20 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse(TrainConfig, argv, prog="vega-train")
     from vega_policy.training.trainer import Run
 
-    try:
-        run = Run(config, lambda checkpoint, step: play(config, checkpoint, step))
-    except (ValueError, OSError) as error:
-        print(f"vega-train: error: {error}", file=sys.stderr)
-        return 2
-    try:
+    def start(run: Run) -> int:
         run.start()
-    except KeyboardInterrupt:
-        print("vega-train: interrupted; the same command with --resume=true goes on", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"vega-train: stopped: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+
+    return two_steps("vega-train", lambda: Run(config, partial(play, config)), start)
 
 
 def play(config: "TrainConfig", checkpoint: Path, step: int) -> Mapping[str, float]:
