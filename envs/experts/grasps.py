@@ -32,7 +32,10 @@ GOOD_DEPTH_M = 0.020
 MAX_PAIRS = 250
 APART_M = 0.012
 SIDE, SIDE_COST_PER_M = np.array([0.0, -1.0]), 4.0  # the robot's right
-EASY_REACH_M = 0.65  # beyond, a vertical hand straightens the elbow
+EASY_REACH_M, FAR_COST_PER_M = (
+    0.70,
+    14.0,
+)  # beyond, a vertical hand straightens the elbow, and then it gets stuck
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def upright_grasps(
     if not len(pinches.middles):
         return []
     far = np.linalg.norm((pinches.middles - base)[:, :2], axis=1) - EASY_REACH_M
-    costs = _pinch_costs(pinches, surface, centre_of_mass) + 2.0 * np.maximum(far, 0.0)
+    costs = _pinch_costs(pinches, surface, centre_of_mass) + FAR_COST_PER_M * np.maximum(far, 0.0)
     grasps = []
     for index in _spread(pinches.middles, np.argsort(costs))[:MAX_PAIRS]:
         rotation = hand_rotation(unit(pinches.axes[index] * [1.0, 1.0, 0.0]), -UP)

@@ -15,6 +15,9 @@ from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, LEAVING_STEPS = 8, 25
 EXIT_M = 0.04
+LEAD_IN_M = (
+    0.02  # the hand comes in along a line, not diagonally: open fingers have little room between two handles
+)
 STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
 LOST_M = 0.06
 
@@ -68,7 +71,8 @@ class Articulate:
         share = float((hand.position - before.position) @ way / (way @ way))
         aside = np.linalg.norm(hand.position - before.position - np.clip(share, 0, 1) * way)
         if aside < 0.02 and self._turn(contact) < 0.2:
-            return toward(hand, contact, grip)
+            along = min(max(share, 0.0) + LEAD_IN_M / float(np.linalg.norm(way)), 1.0)
+            return toward(hand, Pose(before.position + along * way, contact.rotation), grip)
         return self._traveller.toward(before, grip)
 
     def _turn(self, pose: Pose) -> float:

@@ -96,14 +96,18 @@ class Put:
             self._give_up_grasp(plan)
         aside = float(np.linalg.norm(off[:2]))
         if aside < FUNNEL_M and turn < 0.2 and -0.12 < off[2] < 0.02:
-            return toward(hand, self._funnelled(grasp, aside), OPEN)
+            return toward(hand, self._funnelled(grasp, aside, above_m=-float(off[2])), OPEN)
         before = grasp.moved(-HOVER_M * grasp.rotation[:, 2])
         return self._traveller.toward(before, OPEN)
 
-    def _funnelled(self, grasp: Pose, aside_m: float) -> Pose:
-        """Come down no further than the hand is over the grasp: fingers that land on the object push it."""
+    def _funnelled(self, grasp: Pose, aside_m: float, above_m: float) -> Pose:
+        """Come down no further than the hand is over the grasp: fingers that land on the object push it.
+
+        Nor go far up again: a leaning hand that is disturbed would swing up and down for ever.
+        """
         share = float(np.clip((aside_m - 0.004) / (FUNNEL_M - 0.004), 0.0, 1.0))
-        return grasp.moved(-share * HOVER_M * grasp.rotation[:, 2])
+        height_m = min(share * HOVER_M, max(above_m, 0.0) + 0.01)
+        return grasp.moved(-height_m * grasp.rotation[:, 2])
 
     def _pinch(self) -> Action:
         if not self._closing:
