@@ -1,5 +1,6 @@
 """The fault table with processes and sockets: some faults with a kinematic arm, all with the simulated."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def test_processes_are_killed_and_sockets_are_slow_and_no_limit_is_exceeded(tmp_
     arguments = [f"--faults={names}", f"--sim.speed={SPEED}", "--sim.image_size_px=32"]
     with arm_process(SPEED) as (_, uri):
         rows = table([*arguments, f"--address={uri}"], tmp_path / "table.md")
-    assert rows["policy server killed"][0].startswith("moves, slow stop, hold (no command for too long")
+    # The slow stop of an arm that the rows before had brought to rest already is over at once.
+    assert re.match(r"moves,( slow stop,)? hold \(no command for too long", rows["policy server killed"][0])
     assert rows["control loop killed"][0].startswith("holds by itself")
     assert rows["policy emits NaN"][0].startswith("moves, hold (command is not seven finite numbers")
     assert rows["disk full while recording"][0] == "goes on"
