@@ -32,10 +32,8 @@ GOOD_DEPTH_M = 0.020
 MAX_PAIRS = 250
 APART_M = 0.012
 SIDE, SIDE_COST_PER_M = np.array([0.0, -1.0]), 4.0  # the robot's right
-EASY_REACH_M, FAR_COST_PER_M = (
-    0.70,
-    14.0,
-)  # beyond, a vertical hand straightens the elbow, and then it gets stuck
+EASY_REACH_M = 0.70  # beyond, a vertical hand straightens the elbow, and then it gets stuck
+FAR_COST_PER_M = 14.0
 
 
 @dataclass(frozen=True)

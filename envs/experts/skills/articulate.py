@@ -15,9 +15,7 @@ from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, LEAVING_STEPS = 8, 25
 EXIT_M = 0.04
-LEAD_IN_M = (
-    0.02  # the hand comes in along a line, not diagonally: open fingers have little room between two handles
-)
+LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles
 STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
 LOST_M = 0.06
 
