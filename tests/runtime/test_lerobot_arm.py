@@ -1,5 +1,7 @@
 """A LeRobot robot as an arm: a gantry whose joints, in degrees, are millimetres along the base's axes."""
 
+import threading
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +10,12 @@ import pytest
 from fake_arm import command
 
 from vega_policy.runtime.clock import FakeClock
-from vega_policy.runtime.robots.lerobot_arm import LeRobotArmConfig, LeRobotCamera, LeRobotDriver
+from vega_policy.runtime.robots.lerobot_arm import (
+    LeRobotArmConfig,
+    LeRobotCamera,
+    LeRobotDriver,
+    refuse_torque_off,
+)
 from vega_policy.runtime.robots.panda import Panda
 
 AXES = ["along", "across", "up"]
@@ -53,7 +60,9 @@ class GantryKinematics:
 
 def build(**changes: Any) -> tuple[Gantry, LeRobotDriver, Panda, FakeClock]:
     clock, gantry = FakeClock(10.0), Gantry()
-    config = LeRobotArmConfig(**{"robot": {}, "joints": AXES, "urdf": "", **changes})
+    config = LeRobotArmConfig(
+        **{"robot": {}, "joints": AXES, "urdf": "", "max_joint_step_deg": 30.0, **changes}
+    )
     driver = LeRobotDriver(gantry, GantryKinematics(), config, clock)
     driver.cycle()
     return gantry, driver, Panda(driver, {"front": LeRobotCamera(driver, "front")}), clock
@@ -118,3 +127,58 @@ def test_a_pictures_time_is_the_cameras_where_it_says_so(monkeypatch: pytest.Mon
 def test_a_motor_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match=r"unknown motor 'alon'.*did you mean 'along'"):
         build(joints=["alon"])
+
+
+def test_a_stop_keeps_the_grasp() -> None:
+    gantry, driver, arm, _ = build()
+    arm.command(command(0.0, width_m=0.0))
+    driver.cycle()
+    gantry.position["gripper"] = 40.0  # the fingers have met an object
+    driver.cycle()
+    arm.stop()
+    driver.cycle()
+    assert gantry.goal["gripper"] == 0.0
+
+
+def test_inverse_kinematics_that_leaps_stops_the_arm() -> None:
+    gantry, driver, arm, _ = build(max_joint_step_deg=10.0)
+    arm.command(command(0.02))
+    driver.cycle()
+    assert gantry.goal["along"] == 100.0
+    with pytest.raises(ConnectionError, match="no joint by more than 10"):
+        arm.read()
+
+
+def test_the_last_order_is_carried_out_although_it_came_while_the_robot_was_read() -> None:
+    gantry, driver, arm, _ = build()
+    arm.command(command(0.02))
+    read, is_over = gantry.get_observation, threading.Event()
+
+    def read_as_the_run_ends() -> dict[str, Any]:
+        seen = read()
+        if not is_over.is_set():
+            arm.stop()
+        is_over.set()
+        return seen
+
+    gantry.get_observation = read_as_the_run_ends  # type: ignore[method-assign]
+    driver.run(20.0, is_over)
+    assert gantry.goal["along"] == pytest.approx(110.0), "where it was measured, half of the way to 120"
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_robot_that_would_fall_when_the_run_ends_is_refused(is_nested: bool) -> None:
+    from lerobot.robots.so_follower.config_so_follower import SOFollowerConfig
+
+    def config(**changes: bool) -> Any:
+        one = SOFollowerConfig(port="/dev/null", **changes)
+        return Pair(one) if is_nested else one
+
+    with pytest.raises(ValueError, match="disable_torque_on_disconnect: false"):
+        refuse_torque_off(config())
+    refuse_torque_off(config(disable_torque_on_disconnect=False))
+
+
+@dataclass
+class Pair:
+    left: Any

@@ -1,12 +1,15 @@
 """The adapter above a Panda's driver, and the switch that holds the arm when nobody commands it."""
 
+from dataclasses import replace
+
 import numpy as np
-from fake_arm import command
-from kinematic_arm import KinematicDriver
+import pytest
+from fake_arm import PANDA, command
+from kinematic_arm import PERIOD_S, KinematicDriver
 
 from vega_policy.runtime.clock import FakeClock
 from vega_policy.runtime.robots.deadman import Deadman
-from vega_policy.runtime.robots.panda import MAX_HOLD_STEP_M, Panda
+from vega_policy.runtime.robots.panda import HoldStep, Panda
 
 
 def arm(sag_m: float = 0.0) -> tuple[KinematicDriver, Panda]:
@@ -43,7 +46,34 @@ def test_an_arm_that_was_pushed_away_comes_back_slowly() -> None:
     panda.hold()
     driver.position_m = driver.position_m + np.array([0.0, 0.2, 0.0])
     panda.hold()
-    np.testing.assert_allclose(driver.moves[-1].translation_m, [0, -MAX_HOLD_STEP_M, 0])
+    np.testing.assert_allclose(driver.moves[-1].translation_m, [0, -HoldStep().length_m, 0])
+
+
+def test_a_hold_goes_no_farther_than_the_limits_let_a_command_go() -> None:
+    cautious = replace(PANDA.limits, max_step_m=0.005, max_step_rad=0.03)
+    slow = replace(PANDA.limits, max_speed_m_per_s=0.1, max_speed_rad_per_s=0.6)
+    for limits in (cautious, slow):
+        driver, _ = arm()
+        panda = Panda(driver, {}, HoldStep.within(limits, PERIOD_S))
+        panda.hold()
+        driver.position_m = driver.position_m + np.array([0.0, 0.2, 0.0])
+        driver.rotation = np.diag([1.0, 1.0, 1.0])
+        panda.hold()
+        assert np.linalg.norm(driver.moves[-1].translation_m) == pytest.approx(0.005)
+        assert np.linalg.norm(driver.moves[-1].rotation_rad) == pytest.approx(0.03)
+
+
+def test_an_arm_that_does_not_know_where_it_is_stops_instead_of_holding() -> None:
+    driver, panda = arm()
+    panda.hold()
+    driver.target_m = driver.position_m + 0.1
+    driver.position_m = np.array([np.nan, 0.0, 0.3])
+    panda.hold()
+    assert len(driver.moves) == 1
+    np.testing.assert_array_equal(driver.target_m, driver.position_m)
+    driver.position_m = np.array([0.6, 0.0, 0.3])
+    panda.hold()
+    np.testing.assert_array_equal(driver.moves[-1].translation_m, np.zeros(3))
 
 
 def test_a_hold_begins_anew_after_a_command_and_after_a_stop() -> None:

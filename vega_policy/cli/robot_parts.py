@@ -21,7 +21,7 @@ from vega_policy.runtime.recording import Recorder
 from vega_policy.runtime.robots.base import Robot
 from vega_policy.runtime.robots.config import ArmConfig
 from vega_policy.runtime.robots.dry_run import DryRun
-from vega_policy.runtime.robots.panda import Panda
+from vega_policy.runtime.robots.panda import HoldStep, Panda
 from vega_policy.runtime.robots.remote import RemoteArm
 from vega_policy.runtime.safety import Guard
 from vega_policy.runtime.sources import ChunkRequest, PolicyThread
@@ -159,18 +159,18 @@ def connect(
     config: "RobotRunConfig", clock: Clock, arm: ArmConfig, stack: ExitStack
 ) -> tuple[Robot, Mapping[str, Any]]:
     """The robot, and what is known of it besides."""
-    choice = config.robot
+    choice, hold_step = config.robot, HoldStep.within(arm.limits, 1 / arm.rate_hz)
     if choice.address is not None or choice.type == "sim_arm":
         address = choice.address or start_sim_arm(config.sim, stack)
         remote = RemoteArm(address, clock)
         stack.callback(remote.close)
         return remote, remote.facts
     if choice.type == "panda":
-        make = load_object(str(choice.driver))
-        return Panda(*make(clock)), {}
+        driver, cameras = load_object(str(choice.driver))(clock)
+        return Panda(driver, cameras, hold_step), {}
     from vega_policy.runtime.robots.lerobot_arm import open_lerobot_arm
 
-    return open_lerobot_arm(Path(str(choice.lerobot)), clock, arm.rate_hz, stack), {}
+    return open_lerobot_arm(Path(str(choice.lerobot)), clock, arm.rate_hz, hold_step, stack), {}
 
 
 def _status_of(robot: Robot) -> Callable[[], Mapping[str, Any]]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 from vega_policy.names import nearest_name_error
 from vega_policy.runtime.clock import Clock
 from vega_policy.runtime.robots.base import ArmState, Command, Frame
-from vega_policy.runtime.robots.panda import Panda
+from vega_policy.runtime.robots.panda import HoldStep, Panda
 
 Pose = Float[np.ndarray, "4 4"]
 Joints = Float[np.ndarray, " joints"]
@@ -56,6 +56,8 @@ class LeRobotArmConfig:
         gripper_open: its position when open.
         open_width_m: the distance between the fingers then.
         orientation_weight: against 1 for the position; an arm of five joints cannot satisfy both.
+        max_joint_step_deg: the farthest a joint may be sent in one period; inverse kinematics that asks for
+            more has leapt to another posture, and the arm stops.
     """
 
     robot: dict[str, Any]
@@ -67,13 +69,20 @@ class LeRobotArmConfig:
     gripper_open: float = 100.0
     open_width_m: float = 0.08
     orientation_weight: float = 0.01
+    max_joint_step_deg: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_joint_step_deg < np.inf:
+            raise ValueError(f"expected max_joint_step_deg > 0 and finite, got {self.max_joint_step_deg}")
 
 
-def open_lerobot_arm(path: Path, clock: Clock, rate_hz: float, stack: ExitStack) -> Panda:
+def open_lerobot_arm(
+    path: Path, clock: Clock, rate_hz: float, hold_step: HoldStep, stack: ExitStack
+) -> Panda:
     """Connects to the robot that a YAML file describes.
 
     Raises:
-        ValueError: The file names something that the robot does not have.
+        ValueError: The file names something that the robot does not have, or lets the arm fall at the end.
         OSError: The robot cannot be reached.
         ImportError: LeRobot's extra for this robot or for kinematics is not installed.
     """
@@ -85,14 +94,35 @@ def open_lerobot_arm(path: Path, clock: Clock, rate_hz: float, stack: ExitStack)
 
     config = draccus.parse(LeRobotArmConfig, path, args=[])
     register_third_party_plugins()
-    robot = make_robot_from_config(draccus.decode(RobotConfig, config.robot))
+    robot_config = draccus.decode(RobotConfig, config.robot)
+    refuse_torque_off(robot_config)
+    robot = make_robot_from_config(robot_config)
     driver = LeRobotDriver(
         robot, RobotKinematics(str(config.urdf), config.frame, config.joints), config, clock
     )
     robot.connect(calibrate=False)
     stack.callback(robot.disconnect)
     driver.start(rate_hz, stack)
-    return Panda(driver, {name: LeRobotCamera(driver, name) for name in driver.cameras})
+    return Panda(driver, {name: LeRobotCamera(driver, name) for name in driver.cameras}, hold_step)
+
+
+def refuse_torque_off(config: Any) -> None:
+    """LeRobot's default takes the torque away when a program ends, and an arm without torque falls.
+
+    Args:
+        config: LeRobot's configuration of a robot, perhaps of one with several arms.
+
+    Raises:
+        ValueError: The torque would be taken away.
+    """
+    if getattr(config, "disable_torque_on_disconnect", False):
+        raise ValueError(
+            "expected `disable_torque_on_disconnect: false` in the robot's configuration, got true: the arm "
+            "would fall when the run ends; set it, and switch the arm off with something under it"
+        )
+    for field in fields(config):
+        if is_dataclass(part := getattr(config, field.name)):
+            refuse_torque_off(part)
 
 
 class LeRobotDriver:
@@ -118,6 +148,7 @@ class LeRobotDriver:
         self._lock = threading.Lock()
         self._order: Command | None = None
         self._is_stopping = False
+        self._width_m: float | None = None  # last asked for
         self._state: ArmState | None = None
         self._frames: dict[str, Frame] = {}
         self._failure: Exception | None = None
@@ -131,18 +162,19 @@ class LeRobotDriver:
         self.cycle()
         self.read()
         is_over = threading.Event()
-
-        def work() -> None:
-            due_s = self._clock.now_s()
-            while not is_over.is_set():
-                due_s = max(due_s + 1 / rate_hz, self._clock.now_s())
-                self._clock.sleep_until(due_s)
-                self.cycle()
-
-        thread = threading.Thread(target=work, name="lerobot-arm")
+        thread = threading.Thread(target=self.run, args=(rate_hz, is_over), name="lerobot-arm")
         thread.start()
         stack.callback(thread.join)  # after the next line's, which is called first
         stack.callback(is_over.set)
+
+    def run(self, rate_hz: float, is_over: threading.Event) -> None:
+        """Cycles until it is over, and once more: an order may have come while the robot was read."""
+        due_s = self._clock.now_s()
+        while not is_over.is_set():
+            due_s = max(due_s + 1 / rate_hz, self._clock.now_s())
+            self._clock.sleep_until(due_s)
+            self.cycle()
+        self.cycle()
 
     def cycle(self) -> None:
         """Carries out the newest order and reads everything; a failure is told to the next who reads."""
@@ -190,19 +222,34 @@ class LeRobotDriver:
             self._order, self._is_stopping = None, False
         if state is None or (order is None and not is_stopping):
             return
-        joints_deg = np.rad2deg(state.joints_rad)
+        goal_deg = np.rad2deg(state.joints_rad) if order is None else self._solved(state, order)
         if order is not None:
-            weight = self._config.orientation_weight
-            target = moved(self._kinematics.forward_kinematics(joints_deg), order)
-            goal_deg = self._kinematics.inverse_kinematics(joints_deg, target, orientation_weight=weight)
-            if not np.isfinite(goal_deg).all():
-                raise ValueError(f"expected finite joints from inverse kinematics, got {goal_deg}")
-            joints_deg = np.asarray(goal_deg)[: len(self._config.joints)]
-        width_m = order.gripper_width_m if order is not None else state.gripper_width_m
+            self._width_m = order.gripper_width_m
+        # A stop keeps the grasp: fingers on an object measure wider than they were asked to be.
+        width_m = state.gripper_width_m if self._width_m is None else self._width_m
         action = {
-            f"{name}.pos": float(value) for name, value in zip(self._config.joints, joints_deg, strict=True)
+            f"{name}.pos": float(value) for name, value in zip(self._config.joints, goal_deg, strict=True)
         }
         self._robot.send_action({**action, f"{self._config.gripper}.pos": self._gripper_position(width_m)})
+
+    def _solved(self, state: ArmState, order: Command) -> Joints:
+        """The joints in degrees after a displacement.
+
+        Raises:
+            ValueError: They are not finite, or far from those measured.
+        """
+        now_deg, most_deg = np.rad2deg(state.joints_rad), self._config.max_joint_step_deg
+        target = moved(self._kinematics.forward_kinematics(now_deg), order)
+        weight = self._config.orientation_weight
+        solved = self._kinematics.inverse_kinematics(now_deg, target, orientation_weight=weight)
+        goal_deg = np.asarray(solved, np.float64)[: len(self._config.joints)]
+        if not np.all(np.abs(goal_deg - now_deg) <= most_deg):
+            raise ValueError(
+                f"expected inverse kinematics to move no joint by more than {most_deg} degrees in a period, "
+                f"got from {now_deg.round(1)} to {goal_deg.round(1)}: move more slowly, keep away from "
+                "stretched postures, or raise max_joint_step_deg"
+            )
+        return goal_deg
 
     def _measure(self, seen: Mapping[str, Any], time_s: float) -> ArmState:
         joints_deg = np.array([float(seen[f"{name}.pos"]) for name in self._config.joints])

@@ -6,15 +6,36 @@ zero deltas lets a compliant arm sag, and it never closes or opens the gripper.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from vega_policy.runtime.faults import is_pose
+from vega_policy.runtime.limits import Limits
 from vega_policy.runtime.robots.base import ArmState, Command, Frame, Reading
 
-MAX_HOLD_STEP_M, MAX_HOLD_STEP_RAD = 0.02, 0.1
-"""An arm that was pushed away while holding returns at no more than this per period."""
+
+@dataclass(frozen=True)
+class HoldStep:
+    """How far an arm that was pushed away while holding returns in a period, at most.
+
+    Attributes:
+        length_m: of the translation.
+        angle_rad: of the rotation.
+    """
+
+    length_m: float = 0.02
+    angle_rad: float = 0.1
+
+    @classmethod
+    def within(cls, limits: Limits, period_s: float) -> Self:
+        """No farther than the guard would let a command go."""
+        return cls(
+            min(cls.length_m, limits.max_step_m, limits.max_speed_m_per_s * period_s),
+            min(cls.angle_rad, limits.max_step_rad, limits.max_speed_rad_per_s * period_s),
+        )
 
 
 class PandaDriver(Protocol):
@@ -51,10 +72,14 @@ class Panda:
     Args:
         driver: of the arm and its gripper.
         cameras: by name.
+        hold_step: bounds the servo that stands still, whose commands come after the guard.
     """
 
-    def __init__(self, driver: PandaDriver, cameras: Mapping[str, Camera]) -> None:
+    def __init__(
+        self, driver: PandaDriver, cameras: Mapping[str, Camera], hold_step: HoldStep | None = None
+    ) -> None:
         self._driver, self._cameras = driver, dict(cameras)
+        self._hold_step = hold_step or HoldStep()
         self._held: ArmState | None = None
         self._width_m: float | None = None  # last asked for
 
@@ -70,16 +95,19 @@ class Panda:
         return sent
 
     def hold(self) -> None:
-        """Goes back to the pose at which holding began."""
+        """Goes back to the pose at which holding began; stops if the arm does not know where it is."""
         now = self._driver.read()
+        if not is_pose(now, np.size(now.joints_rad)):
+            self.stop()
+            return
         if self._held is None:
             self._held = now
         if self._width_m is None:
             self._width_m = now.gripper_width_m
         self._driver.move(
             Command(
-                _shortened(self._held.position_m - now.position_m, MAX_HOLD_STEP_M),
-                _shortened(_turn_rad(self._held.rotation, now.rotation), MAX_HOLD_STEP_RAD),
+                _shortened(self._held.position_m - now.position_m, self._hold_step.length_m),
+                _shortened(_turn_rad(self._held.rotation, now.rotation), self._hold_step.angle_rad),
                 self._width_m,
             )
         )
