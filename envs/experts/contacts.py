@@ -60,15 +60,23 @@ class Hold:
 class HoldPlanner:
     """Plans holds for one subgoal about a joint."""
 
-    def __init__(self, world: World, rehearsal: Rehearsal, subgoal: Subgoal, rng: np.random.Generator):
+    def __init__(
+        self,
+        world: World,
+        rehearsal: Rehearsal,
+        subgoal: Subgoal,
+        rng: np.random.Generator,
+        wide: bool = False,
+    ):
         self._world = world
         self._rehearsal = rehearsal
         self._subgoal = subgoal
         self._rng = rng
+        self._wide = wide
 
     def plan(self, rejected: list[Hold]) -> Hold:
         """Return the first hold without a fault, or the least bad one; skip those near rejected ones."""
-        part = moving_part(self._world, self._subgoal)
+        part = moving_part(self._world, self._subgoal, self._wide)
         surface = part_surface(self._world, part.joint)
         self._middle, self._touchable = surface.points.mean(axis=0), part_geoms(self._world, part.joint)
         kinds = (

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vega_policy.envs.experts.goal import Subgoal, ordered
+from vega_policy.envs.experts.joints import is_wide_open
 from vega_policy.envs.experts.motion import OPEN, toward
 from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.skills.articulate import Articulate
@@ -16,6 +17,8 @@ from vega_policy.envs.experts.skills.base import Skill
 from vega_policy.envs.experts.skills.put import Put
 from vega_policy.envs.experts.skills.slide import Slide, must_slide
 from vega_policy.envs.experts.world import World
+
+UNDONE_STEPS = 10
 
 
 class Expert:
@@ -44,28 +47,46 @@ class Expert:
         self._rehearsal = Rehearsal(self._world)
         self._goals = ordered(self._world.goal)
         self._skill: Skill | None = None
+        self._pursued: Subgoal | None = None
+        self._undone_steps = 0
 
     def _action(self) -> Float[np.ndarray, 7]:
         assert self._world is not None
-        if self._skill is None or self._skill.done():
+        if self._skill is None or self._skill.done() or self._is_undone():
             self._skill = self._next_skill()
         if self._skill is None:
             return toward(self._world.hand, self._world.hand, OPEN)
         return self._skill.act()
 
+    def _is_undone(self) -> bool:
+        """Whether what was reached before has not held for a while: a bowl that jumps out of its drawer."""
+        first = self._unmet()
+        ahead = self._goals[: self._goals.index(self._pursued)] if self._pursued else []
+        self._undone_steps = self._undone_steps + 1 if first in ahead else 0
+        return self._undone_steps > UNDONE_STEPS
+
+    def _unmet(self) -> Subgoal | None:
+        assert self._world is not None
+        return next((goal for goal in self._goals if not self._world.holds(goal)), None)
+
     def _next_skill(self) -> Skill | None:
         assert self._world is not None
-        unmet = next((goal for goal in self._goals if not self._world.holds(goal)), None)
-        return None if unmet is None else self._skill_for(self._opening_for(unmet) or unmet)
+        self._pursued, self._undone_steps = self._unmet(), 0
+        if self._pursued is None:
+            return None
+        opening = self._opening_for(self._pursued)
+        if opening is not None:
+            return Articulate(self._world, self._rehearsal, opening, self._rng, wide=True)
+        return self._skill_for(self._pursued)
 
     def _opening_for(self, subgoal: Subgoal) -> Subgoal | None:
-        """Return what must be opened before a thing can go in; None if nothing, or if it is open."""
+        """Return what must be opened before a thing can go in; None if nothing, or if it is open (wide)."""
         assert self._world is not None
         container = self._world.container_of(subgoal.target) if subgoal.relation == "in" else None
         if container is None:
             return None
         opening = Subgoal("open", container)
-        return None if self._world.holds(opening) else opening
+        return None if is_wide_open(self._world, opening) else opening
 
     def _skill_for(self, subgoal: Subgoal) -> Skill:
         assert self._world is not None

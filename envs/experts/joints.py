@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ RANGE_KEYS: dict[Relation, str] = {
     "turnon": "default_turnon_ranges",
     "turnoff": "default_turnoff_ranges",
 }
-INSIDE_RANGE = 0.15
+INSIDE_RANGE, WIDE_SLACK_M = 0.15, 0.003
 LEAD_M, LEAD_RAD = 0.05, 0.35
 
 
@@ -70,8 +71,13 @@ class MovingPart:
         return unit(motion) if np.linalg.norm(motion) > 1e-6 else np.zeros(3)
 
 
-def moving_part(world: World, subgoal: Subgoal) -> MovingPart:
+def moving_part(world: World, subgoal: Subgoal, wide: bool = False) -> MovingPart:
     """Return the part that a subgoal `open`, `close`, `turnon` or `turnoff` is about.
+
+    Args:
+        world: The scene.
+        subgoal: About the part.
+        wide: Aim at the end of LIBERO's range that is farthest from shut instead of at its nearest point.
 
     Raises:
         ValueError: The subject has no joint.
@@ -84,15 +90,29 @@ def moving_part(world: World, subgoal: Subgoal) -> MovingPart:
     view = world.data.joint(joint)
     q = world.joint_q(joint)
     slides = world.slides(joint)
-    goal_q = _goal_q(world.fixture(fixture), subgoal.relation, q)
+    ranges = world.fixture(fixture).object_properties["articulation"]
+    goal_q = _wide_q(ranges) if wide else _goal_q(ranges[RANGE_KEYS[subgoal.relation]], q)
     return MovingPart(fixture, joint, slides, view.xaxis.copy(), view.xanchor.copy(), q, goal_q)
 
 
-def _goal_q(fixture: Any, relation: Relation, q: float) -> float:
-    """Return the nearest point of LIBERO's range for the relation, moved inside a little."""
-    low, high = sorted(fixture.object_properties["articulation"][RANGE_KEYS[relation]])
-    near, far = (low, high) if abs(q - low) < abs(q - high) else (high, low)
+def _goal_q(ends: Sequence[float], q: float) -> float:
+    """Return the nearest point of LIBERO's range for a relation, moved inside a little."""
+    near, far = sorted(ends, key=lambda end: abs(end - q))
     return float(near + INSIDE_RANGE * (far - near))
+
+
+def _wide_q(ranges: Mapping[str, Sequence[float]]) -> float:
+    """Return the widest position that LIBERO calls open, likewise."""
+    shut = float(np.mean(ranges["default_close_ranges"]))
+    near, far = sorted(ranges["default_open_ranges"], key=lambda end: abs(end - shut))
+    return float(far + INSIDE_RANGE * (near - far))
+
+
+def is_wide_open(world: World, subgoal: Subgoal) -> bool:
+    """Whether a drawer is open nearly as far as it goes; of a door no more is asked than LIBERO does."""
+    part = moving_part(world, subgoal, wide=True)
+    beyond = (part.q - part.goal_q) * np.sign(part.goal_q)  # fixtures are shut at 0
+    return world.holds(subgoal) and (not part.slides or bool(beyond > -WIDE_SLACK_M))
 
 
 def part_geoms(world: World, joint: str) -> list[int]:

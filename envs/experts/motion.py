@@ -21,6 +21,7 @@ ROTATION_SCALE_RAD = 0.5
 ROTATION_GAIN = 1.5
 STAY_TURN = 1e-6
 OPEN, CLOSE = -1.0, 1.0
+TREMBLE_STEPS, TREMBLE_M, TREMBLE_RAD = 40, 0.003, 0.15
 
 
 def toward(hand: Pose, target: Pose, grip: float, *, gain: float = 3.0, speed: float = 1.0) -> Action:
@@ -47,10 +48,14 @@ def _limited(inputs: np.ndarray, limit: float) -> np.ndarray:
 
 
 class StallMonitor:
-    """Tells when the hand has stopped although it is being sent somewhere."""
+    """Tells when the hand has stopped although it is being sent somewhere.
+
+    It stands still, or (under disturbed actions, which keep it trembling) it has not got anywhere for longer.
+    """
 
     def __init__(self, window_steps: int = 8, travel_m: float = 0.0015, turn_rad: float = 0.02):
-        self._poses: deque[Pose] = deque(maxlen=window_steps)
+        self._poses: deque[Pose] = deque(maxlen=TREMBLE_STEPS)
+        self._window_steps = window_steps
         self._travel_m = travel_m
         self._turn_rad = turn_rad
 
@@ -59,11 +64,27 @@ class StallMonitor:
         self._poses.clear()
 
     def update(self, hand: Pose) -> bool:
-        """Add the current pose; return whether the whole window shows no motion."""
+        """Add the current pose; return whether the hand has stopped."""
         self._poses.append(hand)
-        if len(self._poses) < (self._poses.maxlen or 0):
+        return self._stands_still() or self._trembles()
+
+    def _stands_still(self) -> bool:
+        if len(self._poses) < self._window_steps:
             return False
-        first = self._poses[0]
-        travel = np.linalg.norm(hand.position - first.position)
-        turn = np.linalg.norm(rotation_vector(hand.rotation @ first.rotation.T))
-        return bool(travel < self._travel_m and turn < self._turn_rad)
+        travel_m, turn_rad = _between(self._poses[-self._window_steps], self._poses[-1])
+        return travel_m < self._travel_m and turn_rad < self._turn_rad
+
+    def _trembles(self) -> bool:
+        if len(self._poses) < TREMBLE_STEPS:
+            return False
+        positions = np.array([pose.position for pose in self._poses])
+        earlier, later = np.split(positions, 2)
+        got_m = float(np.linalg.norm(later.mean(axis=0) - earlier.mean(axis=0)))
+        return got_m < TREMBLE_M and _between(self._poses[0], self._poses[-1])[1] < TREMBLE_RAD
+
+
+def _between(first: Pose, last: Pose) -> tuple[float, float]:
+    """Return how far (m) and by how much (rad) two poses differ."""
+    travel = np.linalg.norm(last.position - first.position)
+    turn = np.linalg.norm(rotation_vector(last.rotation @ first.rotation.T))
+    return float(travel), float(turn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,9 @@ POINTS_IN = -0.3  # a hand that goes in sideways points that way at least so far
 TIGHT_COST, ROOM_M, ENOUGH = 1.0, 0.01, 3
 SPOTS, SPREAD = 12, 0.6
 TURNS_RAD = tuple(np.radians([0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90]))
+TILTS_RAD = tuple(np.radians([20, 30]))
+LEVEL_AXES: tuple[Vector, ...] = tuple(np.array([x, y, 0.0]) for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)))
+TILT_SPACING_M, HEIGHT_COST_PER_M = 0.01, 10.0
 SIDES: tuple[Vector, ...] = (UP, *(np.array([x, y, 0.0]) for x, y in ((0, -1), (-1, 0), (0, 1), (1, 0))))
 
 
@@ -157,9 +160,26 @@ class PutPlanner:
                 found += self._on_spots(region, rotation_about(UP, turn) @ rotation, side, 0.1 * abs(turn))
                 if sum(placement.cost < TIGHT_COST for placement in found) >= ENOUGH:
                     break
+            found = found or (self._aslant(region, rotation) if side is UP else [])
             if found:
                 return sorted(found, key=lambda placement: placement.cost)[:ENOUGH]
         return [self._fallback()]
+
+    def _aslant(self, region: Region, rotation: Matrix) -> list[Placement]:
+        """Try to let it down tilted: a bowl too wide to pass between two edges level may pass so."""
+        found: list[Placement] = []
+        for axis in LEVEL_AXES:
+            for tilt in TILTS_RAD:
+                pose = rotation_about(axis, tilt) @ rotation
+                spots = region.line(np.cross(axis, UP), TILT_SPACING_M)
+                placements = (self._at(region, Pose(spot, pose), UP, TIGHT_COST + tilt) for spot in spots)
+                found += [placement for placement in placements if placement]
+        lowest_m = min((placement.pose.position[2] for placement in found), default=0.0)
+        return [
+            replace(placement, cost=placement.cost + HEIGHT_COST_PER_M * float(height_m))
+            for placement in found
+            if (height_m := placement.pose.position[2] - lowest_m) < 0.05
+        ]
 
     def _on_spots(self, region: Region, rotation: Matrix, side: Vector, cost: float) -> list[Placement]:
         """Try the spots nearest to the best one: the middle, or from the side no deeper than it takes."""

@@ -52,6 +52,14 @@ class Region:
         height = np.full((len(grid), 1), (self.low[2] + self.high[2]) / 2)
         return self.frame.apply(np.hstack([grid[nearest_first], height]))
 
+    def line(self, direction: Vector, spacing_m: float) -> Float[np.ndarray, "n 3"]:
+        """Return points through the box's middle, along a level direction of the world, `spacing_m` apart."""
+        middle = (self.low + self.high) / 2
+        along = self.frame.rotation.T @ direction
+        reach_m = float(np.abs(along) @ (self.high - self.low) / 2) - SPOT_MARGIN_M
+        offsets_m = np.arange(-reach_m, reach_m, spacing_m)
+        return self.frame.apply(middle + offsets_m[:, None] * along)
+
 
 def _spread(low: float, high: float) -> Float[np.ndarray, " n"]:
     """Return points around the middle, away from the ends."""

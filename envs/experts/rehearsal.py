@@ -22,7 +22,7 @@ MOVABLE_WEIGHT = 0.3  # brushing a free object is a smaller fault than hitting a
 ITERATIONS = 25
 DAMPING = 1e-5
 STEP_LIMIT_RAD = 0.3
-LIMIT_MARGIN_RAD = 0.05
+LIMIT_MARGIN_RAD, LIMIT_COMFORT_RAD = 0.05, 0.25
 ELBOW = 3
 STRAIGHT_ELBOW_RAD = -0.8  # nearer to zero the controller tracks badly and at last cannot pull the arm back
 
@@ -127,8 +127,14 @@ class Rehearsal:
         if carried is not None:
             self._place(*carried)
         straight = max(0.0, float(reach.q[ELBOW]) - STRAIGHT_ELBOW_RAD)
+        posture = straight + 2.0 * self._discomfort(reach.q)
         ignore = carried[0] if carried else ""
-        return 20.0 * max(0.0, reach.error - 0.004) + straight + self._intrusion(near, touch_m, ignore)
+        return 20.0 * max(0.0, reach.error - 0.004) + posture + self._intrusion(near, touch_m, ignore)
+
+    def _discomfort(self, q: ArmQ) -> float:
+        """Sum (rad) how far the joints are inside the last quarter radian before a limit."""
+        room = np.minimum(q - self._limits[:, 0], self._limits[:, 1] - q)
+        return float(np.clip(LIMIT_COMFORT_RAD - room, 0.0, None).sum())
 
     def object_depth(self, name: str, pose: Pose) -> float:
         """Return how deep (m) an object at `pose` would sit in anything but the robot."""

@@ -7,7 +7,7 @@ import numpy as np
 from vega_policy.envs.experts.contacts import Hold, HoldPlanner
 from vega_policy.envs.experts.geometry import Pose, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
-from vega_policy.envs.experts.joints import MovingPart, moving_part
+from vega_policy.envs.experts.joints import MovingPart, is_wide_open, moving_part
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.rehearsal import ELBOW, Rehearsal
 from vega_policy.envs.experts.skills.base import Traveller
@@ -21,13 +21,21 @@ LOST_M = 0.06
 
 
 class Articulate:
-    """Reaches one subgoal `open`, `close`, `turnon` or `turnoff`."""
+    """Reaches one subgoal `open`, `close`, `turnon` or `turnoff`; `wide` open to put things in."""
 
-    def __init__(self, world: World, rehearsal: Rehearsal, subgoal: Subgoal, rng: np.random.Generator):
+    def __init__(
+        self,
+        world: World,
+        rehearsal: Rehearsal,
+        subgoal: Subgoal,
+        rng: np.random.Generator,
+        wide: bool = False,
+    ):
         self._world = world
         self._subgoal = subgoal
+        self._wide = wide
         self._traveller = Traveller(world)
-        self._planner = HoldPlanner(world, rehearsal, subgoal, rng)
+        self._planner = HoldPlanner(world, rehearsal, subgoal, rng, wide)
         self._hold: Hold | None = None
         self._rejected: list[Hold] = []
         self._closing = 0
@@ -38,17 +46,22 @@ class Articulate:
 
     def done(self) -> bool:
         """Whether the subgoal holds and the hand has left."""
-        return self._world.holds(self._subgoal) and self._leaving is None and self._hold is None
+        return self._reached() and self._leaving is None and self._hold is None
+
+    def _reached(self) -> bool:
+        if self._wide:
+            return is_wide_open(self._world, self._subgoal)
+        return self._world.holds(self._subgoal)
 
     def act(self) -> Action:
         """Return the next action."""
         if self._leaving is not None:
             return self._leave(self._leaving)
-        if self._world.holds(self._subgoal):
+        if self._reached():
             return self._let_go()
         if self._hold is None:
             self._hold = self._planner.plan(self._rejected)
-        part = moving_part(self._world, self._subgoal)
+        part = moving_part(self._world, self._subgoal, self._wide)
         hand = part.carried(self._hold.hand, part.q - self._hold.q, self._hold.turning)
         if self._stall.update(self._world.hand) and not self._closing:
             self._rejected.append(self._hold)
@@ -100,7 +113,7 @@ class Articulate:
         elif hold.grips:
             self._leaving = hand.moved(-EXIT_M * hand.rotation[:, 2])
         else:
-            part = moving_part(self._world, self._subgoal)
+            part = moving_part(self._world, self._subgoal, self._wide)
             before = part.carried(hold.before, part.q - hold.q, hold.turning)
             self._leaving = Pose(before.position, hand.rotation)
         self._hold, self._moving, self._closing, self._leaving_steps, self._pulls = None, False, 0, 0, 0

@@ -50,7 +50,8 @@ class Put:
 
     def done(self) -> bool:
         """Whether the object is in place, let go of and left."""
-        busy = self._opening or self._leaving or self._world.is_pinched(self._object)
+        held = self._world.is_pinched(self._object) or self._missed < FLICKER_STEPS
+        busy = self._opening or self._leaving or held
         return self._world.holds(self._subgoal) and not busy
 
     def act(self) -> Action:
