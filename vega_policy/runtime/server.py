@@ -23,10 +23,9 @@ from websockets.http11 import Request, Response
 from vega_policy.runtime.batching import BatchedPolicy, Batcher
 from vega_policy.runtime.latency import LatencyReport, Stopwatch
 from vega_policy.runtime.specs import PolicySpec
-from vega_policy.runtime.wire import encode_array, pack, unpack
+from vega_policy.runtime.wire import NO_BROWSERS, encode_array, pack, unpack
 
 ENVELOPE = {"sequence", "seed", "observation"}
-NO_BROWSERS = [None]  # a browser names an Origin: no web page may drive a robot through a person's machine
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ MAX_AXES = 8
 MAX_CONTAINERS = 512  # maps and lists of one message, arrays included
 MAX_ENTRIES = 256  # of one map or list
 MAX_TEXT_BYTES = 16 * 1024
+NO_BROWSERS = [None]  # a browser names an Origin: no web page may drive a robot through a person's machine
 NUMBER = re.compile(r"[<>|=]?([biu][1248]|f[248])")
 
 

@@ -7,6 +7,7 @@ is the way between the arm and whoever commands it, never the arm's physics.
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,14 @@ class Faulty:
         self._pictures: deque[tuple[float, str, Frame]] = deque(maxlen=MAX_PERIODS_KEPT)
         self._orders: deque[tuple[float, Callable[[], object]]] = deque(maxlen=MAX_PERIODS_KEPT)
         self._newest_s = {name: frame.time_s for name, frame in first.frames.items()}
+
+    def inject(self, message: Mapping[str, Any]) -> None:
+        """Changes what is wrong: an order of the wire, with the changes under `faults`.
+
+        Raises:
+            ValueError: There is no fault of that name.
+        """
+        self.faults = self.faults.changed(message.get("faults") or {})
 
     def update(self) -> None:
         """Takes in what was measured since the last time, and hands delayed orders on."""

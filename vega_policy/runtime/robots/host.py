@@ -1,5 +1,6 @@
 """The process next to an arm: it measures every period, executes orders, and holds when nobody gives any."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from vega_policy.runtime.clock import Clock
+from vega_policy.runtime.outages import Outages
 from vega_policy.runtime.robots.base import ArmState, Robot
 from vega_policy.runtime.robots.deadman import Deadman
 from vega_policy.runtime.robots.faulty import Faulty
 from vega_policy.runtime.robots.server import ArmServer
+
+logger = logging.getLogger(__name__)
 
 STILL_M_PER_S = 0.02  # slower than this an arm counts as still: a compliant one never stands exactly
 
@@ -28,7 +32,7 @@ class Host:
             beside the reading.
         period_s: how often the arm is read.
         deadman_s: silence after which the arm holds.
-        generator: for faults that somebody injects.
+        generator: for faults that a control loop may inject; None, as for a real arm, lets nobody inject any.
     """
 
     robot: Robot
@@ -37,10 +41,13 @@ class Host:
     advance: Callable[[], Mapping[str, Any]]
     period_s: float
     deadman_s: float
-    generator: np.random.Generator
+    generator: np.random.Generator | None = None
 
     def run(self, over: threading.Event, port: int, announce: Callable[[int], None]) -> None:
-        """Serves the arm until it is over.
+        """Serves the arm until it is over, then stops it, whatever ended this.
+
+        A device that fails is tried again every period: meanwhile nothing is published, and whoever
+        commands the arm sees its state grow old.
 
         Args:
             over: set from another thread or a signal's handler.
@@ -48,37 +55,56 @@ class Host:
             announce: told the port once the arm can be reached.
 
         Raises:
-            OSError: The port is taken, or the arm cannot be read.
+            OSError: The port is taken, or the arm cannot be read at the beginning.
         """
         deadman = Deadman(self.robot, self.clock, self.deadman_s)
-        faulty = Faulty(deadman, self.clock, self.generator)
+        faulty = Faulty(deadman, self.clock, self.generator) if self.generator is not None else None
+        orders = {"inject": faulty.inject} if faulty is not None else {}
+        server = ArmServer(faulty or deadman, self.clock, self.facts, orders)
+        try:
+            with server.listening(port) as listening_on:
+                self._serve(server, deadman, faulty, over, lambda: announce(listening_on))
+        finally:
+            deadman.stop()
 
-        def inject(message: Mapping[str, Any]) -> None:
-            faulty.faults = faulty.faults.changed(message.get("faults") or {})
+    def _serve(
+        self,
+        server: ArmServer,
+        deadman: Deadman,
+        faulty: Faulty | None,
+        over: threading.Event,
+        announce: Callable[[], None],
+    ) -> None:
+        stillness, outages = Stillness(self.robot.read().state), Outages(logger)
+        announce()
+        due_s, late_periods = self.clock.now_s(), 0
+        while not over.is_set():
+            due_s += self.period_s
+            if self.clock.now_s() > due_s + self.period_s:  # not made up for: time has passed
+                due_s, late_periods = self.clock.now_s(), late_periods + 1
+            self.clock.sleep_until(due_s)
+            try:
+                status = self._pass_period(deadman, faulty, stillness)
+                server.publish((faulty or deadman).read(), {**status, "late_periods": late_periods})
+                outages.over("the arm's device")
+            except OSError as error:
+                outages.note("the arm's device", error)
 
-        stillness = Stillness(self.robot.read().state)
-        server = ArmServer(faulty, self.clock, self.facts, {"inject": inject})
-        with server.listening(port) as listening_on:
-            announce(listening_on)
-            due_s, late_periods = self.clock.now_s(), 0
-            while not over.is_set():
-                due_s += self.period_s
-                if self.clock.now_s() > due_s + self.period_s:  # not made up for: time has passed
-                    due_s, late_periods = self.clock.now_s(), late_periods + 1
-                self.clock.sleep_until(due_s)
-                deadman.check()
-                status = self.advance()
-                faulty.update()
-                stillness.update(self.robot.read().state)
-                known = {
-                    "late_periods": late_periods,
-                    "silences": deadman.num_silences,
-                    "silent_s": self.clock.now_s() - deadman.ordered_s,
-                    "still_s": stillness.lasted_s,
-                    "true_position_m": stillness.position_m,
-                    "true_time_s": stillness.time_s,
-                }
-                server.publish(faulty.read(), {**status, **known})
+    def _pass_period(self, deadman: Deadman, faulty: Faulty | None, stillness: "Stillness") -> dict[str, Any]:
+        """One period of the arm; what there is to say of it beside the reading."""
+        deadman.check()
+        status = self.advance()
+        if faulty is not None:
+            faulty.update()
+        stillness.update(self.robot.read().state)
+        known = {
+            "silences": deadman.num_silences,
+            "silent_s": self.clock.now_s() - deadman.ordered_s,
+            "still_s": stillness.lasted_s,
+            "true_position_m": stillness.position_m,
+            "true_time_s": stillness.time_s,
+        }
+        return {**status, **known}
 
 
 class Stillness:

@@ -20,12 +20,13 @@ from websockets.sync.server import ServerConnection, serve
 from vega_policy.runtime.clock import Clock
 from vega_policy.runtime.robots.base import Reading, Robot
 from vega_policy.runtime.robots.messages import command_from_message, reading_to_message
-from vega_policy.runtime.wire import WireError, pack, unpack
+from vega_policy.runtime.wire import NO_BROWSERS, WireError, pack, unpack
 
 logger = logging.getLogger(__name__)
 
 PROTOCOL = "vega-arm 1"
 HOST = "127.0.0.1"
+MAX_REASON_BYTES = 123  # of a websocket's closing message
 HANDOVER_S = 1.0  # a connection that is closing may take this long to let go of the arm
 Order = Callable[[Mapping[str, Any]], object]
 
@@ -63,7 +64,9 @@ class ArmServer:
     @contextmanager
     def listening(self, port: int = 0) -> Iterator[int]:
         """Listens inside the context, which gives the port; 0 takes a free one."""
-        with serve(self._serve, HOST, port, compression=None, max_size=64 * 1024) as server:
+        with serve(
+            self._serve, HOST, port, compression=None, max_size=64 * 1024, origins=NO_BROWSERS
+        ) as server:
             thread = threading.Thread(target=server.serve_forever, name="arm-server")
             thread.start()
             try:
@@ -91,7 +94,7 @@ class ArmServer:
             self._obey(connection)
         except (ValueError, OSError) as error:
             logger.warning("a control loop is sent away: %s", error)
-            connection.close(CloseCode.POLICY_VIOLATION, str(error)[:100])
+            connection.close(CloseCode.POLICY_VIOLATION, shortened(str(error)))
         except ConnectionClosed:
             logger.warning("the control loop is gone")
         finally:
@@ -132,3 +135,8 @@ class ArmServer:
                 lambda: self._published is not None and self._published[0] > number, timeout=0.1
             )
             return self._published if self._published and self._published[0] > number else None
+
+
+def shortened(reason: str) -> str:
+    """What of a reason fits into a closing message."""
+    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
