@@ -1,5 +1,6 @@
 """The control loop on a fake clock: what the arm does when things go wrong, and after how many ticks."""
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from vega_policy.runtime.faults import FaultKind, SafeAction
 from vega_policy.runtime.loop import ControlLoop, TickReport
 from vega_policy.runtime.robots.base import Command, Frame, Reading
 from vega_policy.runtime.safety import Guard
-from vega_policy.runtime.sources import ChunkError, ChunkRequest
+from vega_policy.runtime.sources import ChunkError, ChunkRefusedError, ChunkRequest
 
 PERIOD_S = 1 / PANDA.rate_hz
 ROWS = 16
@@ -66,9 +67,10 @@ class SlowPolicy:
         self.answer: object = None
         self.requests: list[ChunkRequest] = []
         self.due_s: float | None = None
-        self.num_resets = 0
+        self.num_resets = self.num_asked = 0
 
     def ask(self, request: ChunkRequest) -> None:
+        self.num_asked += 1
         assert self.due_s is None, "asked while a request was under way"
         if isinstance(self.answer, ChunkError):
             raise self.answer
@@ -245,6 +247,45 @@ def test_after_a_fault_only_a_person_sets_the_arm_going_again() -> None:
     assert moving == [False] * 2 + [True] * 8  # nothing from before the fault is played
 
 
+def test_a_policy_that_refuses_is_a_fault_and_is_asked_again_only_when_a_person_says_so() -> None:
+    rig = Rig(num_ticks=0)
+    rig.policy.answer = ChunkRefusedError("the policy does not fit this robot")
+    rig.ticks(30)
+    assert rig.faults() == {FaultKind.POLICY_REFUSED}
+    assert "does not fit this robot" in str(rig.loop.faults[0])
+    assert rig.policy.num_asked == 1
+    rig.policy.answer = None
+    rig.loop.clear_faults()
+    assert rig.ticks(5)[-1].sent is not None
+    assert rig.faults() == set()
+
+
+def test_what_the_guard_changes_is_in_the_log_with_its_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        rig = Rig(num_ticks=6)
+    changed = [report for report in rig.reports if report.decision.interventions]
+    lines = [record.message for record in caplog.records if record.message.startswith("guard: ")]
+    assert len(lines) == len(changed) > 0
+    first = changed[0].decision.interventions[0]
+    assert f"{first.limit}: asked {first.asked:.4g}, allowed {first.allowed:.4g}" in lines[0]
+
+
+def test_an_outage_is_in_the_log_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    with caplog.at_level(logging.WARNING):
+        rig.arm.broken = {"read", "stop"}
+        rig.ticks(10)
+        rig.arm.broken = set()
+        rig.ticks(10)
+    lines = [record.message for record in caplog.records if not record.message.startswith("fault: ")]
+    assert lines == [
+        "reading the robot fails: no answer",
+        "commanding the robot fails: no answer to stop",
+        "reading the robot works again",
+        "commanding the robot works again",
+    ]
+
+
 def test_a_watcher_that_fails_is_let_go_and_the_arm_moves_on() -> None:
     class FullDisk:
         num_calls = 0
@@ -267,6 +308,19 @@ def test_run_keeps_its_rate_and_does_not_catch_up_in_a_burst() -> None:
     assert pace.num_ticks == 50
     assert pace.rate_error == pytest.approx(0.0, abs=1e-9)
     assert rig.arm.orders[-1] == "hold"
+
+
+@pytest.mark.parametrize(("disturb", "last"), [(silent, "stop"), (no_more_chunks, "hold")])
+def test_a_run_that_ends_after_a_fault_leaves_the_arm_as_the_fault_did(
+    disturb: Callable[[Rig], None], last: str
+) -> None:
+    rig = Rig()
+    disturb(rig)
+    rig.ticks(40)
+    assert rig.loop.faults
+    rig.arm.orders.clear()
+    rig.loop.run(lambda: True)
+    assert rig.arm.orders == [last]
 
 
 def test_after_a_slow_tick_the_loop_goes_on_without_a_burst() -> None:

@@ -253,3 +253,15 @@ def test_a_state_kept_by_the_caller_is_not_changed() -> None:
     before = measured.position_m.copy()
     GUARD.step(Memory(), tick(0.0, command(1.0), measured))
     np.testing.assert_array_equal(measured.position_m, before)
+
+
+def test_a_fault_of_numbers_says_which_and_a_refusal_why() -> None:
+    asked = replace(command(0.01), rotation_rad=np.array([0.0, np.nan, 0.0]))
+    (fault,) = play(asked).new_faults
+    assert "rotation_rad array([ 0., nan, 0.])" in str(fault)
+    (fault,) = play(command(), measured=state(0.0, [0.5, np.inf, 0.3])).new_faults
+    assert "position_m array([0.5, inf, 0.3])" in str(fault)
+    (fault,) = play(None, refusal="no such camera").new_faults
+    assert str(fault) == "policy refuses to answer (no such camera): SLOW_STOP"
+    (fault,) = GUARD.step(Memory(), Tick(0.0)).new_faults
+    assert str(fault) == "robot did not answer: STOP"

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from fake_arm import state
 
+from vega_policy.runtime.client import PolicyUnavailableError, RefusedError
 from vega_policy.runtime.robots.base import Reading
-from vega_policy.runtime.sources import ChunkError, ChunkRequest, PolicyThread
+from vega_policy.runtime.sources import ChunkError, ChunkRefusedError, ChunkRequest, PolicyThread
+from vega_policy.runtime.specs import SpecMismatchError
 
 REQUEST = ChunkRequest(Reading(state(), {}), "task", np.zeros((0, 7)))
 
@@ -68,3 +70,23 @@ def test_what_was_under_way_before_a_reset_never_comes_and_the_policy_is_used_by
     source.ask(REQUEST)
     wait_for(source)
     assert calls == ["reset", "task", "reset", "task", "task"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [
+        (RefusedError("no such camera"), True),
+        (SpecMismatchError("another policy"), True),
+        (PolicyUnavailableError("no answer"), False),
+        (ValueError("not finite"), False),
+    ],
+)
+def test_only_a_policy_that_will_never_answer_has_refused(error: Exception, is_final: bool) -> None:
+    def infer(request: ChunkRequest) -> np.ndarray:
+        raise error
+
+    source = PolicyThread(infer, lambda: None)
+    source.ask(REQUEST)
+    with pytest.raises(ChunkError) as caught:
+        wait_for(source)
+    assert isinstance(caught.value, ChunkRefusedError) == is_final

@@ -2,6 +2,7 @@
 
 import queue
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -48,25 +49,77 @@ def test_an_unattended_run_ends_a_second_after_a_fault_even_if_the_clock_runs_ba
     assert supervisor.ending is Ending.FAULT
 
 
+class Person:
+    """Answers when told to, and notes what they were asked."""
+
+    def __init__(self) -> None:
+        self.answers: queue.Queue[str | Exception] = queue.Queue()
+        self.questions: list[str] = []
+
+    def ask(self, question: str) -> str:
+        self.questions.append(question)
+        answer = self.answers.get(timeout=30)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def until(supervisor: Supervisor, loop: FakeLoop, holds: Callable[[], bool]) -> None:
+    """Ticks until something holds, which depends on the person's thread."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        supervisor.is_done(loop)
+        assert time.monotonic() < deadline
+
+
+STALE = Fault(FaultKind.FRAME_STALE, 50.0, 0.31, 0.25)
+OUTSIDE = Fault(FaultKind.OUTSIDE_WORKSPACE, 50.5, 0.04, 0.03)
+
+
 def test_a_fault_waits_for_a_person_who_says_go_and_for_no_other_word() -> None:
-    answers: queue.Queue[str] = queue.Queue()
-    questions: list[str] = []
-
-    def ask(question: str) -> str:
-        questions.append(question)
-        return answers.get(timeout=30)
-
-    clock, loop, supervisor = rig(ask)
-    loop.faults = (Fault(FaultKind.FRAME_STALE, 50.0),)
+    person = Person()
+    clock, loop, supervisor = rig(person.ask)
+    loop.faults = (STALE,)
     assert not supervisor.is_done(loop)
     clock.advance(5.0)
-    answers.put("what?")
+    person.answers.put("what?")
     assert not supervisor.is_done(loop), "however long it takes"
     assert loop.faults
-    answers.put("go")
-    deadline = time.monotonic() + 30
-    while loop.faults:
-        assert not supervisor.is_done(loop)
-        assert time.monotonic() < deadline
-    assert "a camera's frame is too old" in questions[0]
-    assert len(questions) == 2
+    person.answers.put("go")
+    until(supervisor, loop, lambda: not loop.faults)
+    assert len(person.questions) == 2
+    assert "a camera's frame is too old" in person.questions[0]
+    assert "found 0.31, limit 0.25" in person.questions[0]
+
+
+def test_a_fault_that_the_person_was_not_shown_is_not_cleared() -> None:
+    person = Person()
+    _, loop, supervisor = rig(person.ask)
+    loop.faults = (STALE,)
+    assert not supervisor.is_done(loop)
+    loop.faults = (STALE, OUTSIDE)
+    person.answers.put("go")
+    until(supervisor, loop, lambda: len(person.questions) == 2)
+    assert loop.faults == (STALE, OUTSIDE)
+    assert "bring the arm back" in person.questions[1]
+    person.answers.put("go")
+    until(supervisor, loop, lambda: not loop.faults)
+
+
+def test_a_person_who_is_gone_for_good_ends_the_run() -> None:
+    person = Person()
+    clock, loop, supervisor = rig(person.ask)
+    loop.faults = (STALE,)
+    assert not supervisor.is_done(loop)
+    clock.advance(5.0)
+    person.answers.put(EOFError())
+    until(supervisor, loop, lambda: supervisor.ending is not None)
+    assert supervisor.ending is Ending.FAULT
+
+
+def test_a_run_whose_time_is_up_while_a_fault_is_latched_ended_with_a_fault() -> None:
+    clock, loop, supervisor = rig(Person().ask)
+    loop.faults = (STALE,)
+    clock.advance(10.1)
+    assert supervisor.is_done(loop)
+    assert supervisor.ending is Ending.FAULT

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
@@ -71,6 +71,7 @@ class PolicyClient:
             sleep: Waits between attempts; tests put a fake one here.
 
         Raises:
+            ValueError: `uri` is none.
             SpecMismatchError: The policy does not fit the robot, or the server is another program.
             RefusedError: The server does not let this client in.
             PolicyUnavailableError: Nothing answers at `uri`.
@@ -177,6 +178,8 @@ class PolicyClient:
                 close_timeout=self._timeout_s,
                 proxy=None,
             )
+        except InvalidURI as error:
+            raise ValueError(f"expected a server such as ws://192.168.0.7:8000, got {self._uri}") from error
         except InvalidStatus as error:
             body = (error.response.body or b"").decode(errors="replace").strip()
             raise RefusedError(f"{self._uri} answered {error.response.status_code}: {body}") from error

@@ -4,7 +4,7 @@ Every check is written so that NaN fails it: `not (age <= limit)`, never `age > 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, StrEnum
 
 import numpy as np
@@ -35,6 +35,7 @@ class FaultKind(StrEnum):
     COMMAND_INVALID = "command is not seven finite numbers"
     FRAME_STALE = "a camera's frame is too old or from the future"
     CHUNK_STALE = "chunk is too old or from the future"
+    POLICY_REFUSED = "policy refuses to answer"
     NO_COMMAND = "no command for too long"
 
 
@@ -50,8 +51,17 @@ SAFE_ACTIONS = {
     FaultKind.COMMAND_INVALID: SafeAction.HOLD,
     FaultKind.FRAME_STALE: SafeAction.SLOW_STOP,
     FaultKind.CHUNK_STALE: SafeAction.SLOW_STOP,
+    FaultKind.POLICY_REFUSED: SafeAction.SLOW_STOP,
     FaultKind.NO_COMMAND: SafeAction.SLOW_STOP,
 }
+
+STAYS = "it comes back at once: end the run, bring the arm back with its own tools or by hand, and start anew"
+ADVICE = {
+    FaultKind.JOINT_MARGIN: f"while the joint is there, {STAYS}",
+    FaultKind.OUTSIDE_WORKSPACE: f"while the arm is there, {STAYS}",
+    FaultKind.POLICY_REFUSED: "it is asked anew after go; its words above say what to change first",
+}
+"""What a person should know before clearing a fault."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +73,34 @@ class Fault:
         at_s: when it was found.
         value: the number found, in the unit of `limit`; NaN where there is none.
         limit: the number it should not pass.
+        detail: what was found where that is not one number.
     """
 
     kind: FaultKind
     at_s: float
     value: float = float("nan")
     limit: float = float("nan")
+    detail: str = ""
 
     @property
     def safe_action(self) -> SafeAction:
         """The answer to this fault."""
         return SAFE_ACTIONS[self.kind]
 
+    @property
+    def advice(self) -> str:
+        """What a person should know before clearing it; often nothing."""
+        return ADVICE.get(self.kind, "")
+
+    @property
+    def found(self) -> str:
+        """What was found, in words; nothing where the kind says it all."""
+        if self.detail or np.isnan(self.limit):
+            return self.detail
+        return f"found {self.value:.4g}, limit {self.limit:.4g}"
+
     def __str__(self) -> str:
-        return f"{self.kind} (found {self.value:.4g}, limit {self.limit:.4g}): {self.safe_action.name}"
+        return f"{self.kind}{self.found and f' ({self.found})'}: {self.safe_action.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +113,7 @@ class Tick:
         measured: the newest state; None when the robot did not answer.
         frame_time_s: when the oldest camera's newest frame was taken; None without cameras' answer.
         chunk_time_s: when the observation behind the playing chunk was taken; None without a chunk.
+        refusal: why the policy will not answer, however often it is asked; None if it may.
     """
 
     now_s: float
@@ -96,6 +121,7 @@ class Tick:
     measured: ArmState | None = None
     frame_time_s: float | None = None
     chunk_time_s: float | None = None
+    refusal: str | None = None
 
 
 def find_timing_faults(limits: Limits, now_s: float, last_s: float | None) -> Iterator[Fault]:
@@ -114,7 +140,7 @@ def find_state_faults(
     if state is None:
         yield Fault(FaultKind.ROBOT_SILENT, now_s)
     elif not is_pose(state, len(limits.joint_low_rad)):
-        yield Fault(FaultKind.STATE_INVALID, now_s)
+        yield Fault(FaultKind.STATE_INVALID, now_s, detail=_shown(state))
     else:
         yield from _find_age_fault(FaultKind.STATE_STALE, now_s, state.time_s, limits.max_state_age_s)
         yield from _find_place_faults(limits, now_s, state)
@@ -124,13 +150,15 @@ def find_state_faults(
 
 def find_command_faults(limits: Limits, tick: Tick, last_command_s: float | None) -> Iterator[Fault]:
     """What the command, or the want of one, says against moving; before the first command a want is none."""
+    if tick.refusal is not None:
+        yield Fault(FaultKind.POLICY_REFUSED, tick.now_s, detail=tick.refusal)
     if tick.command is None:
         gap_s = tick.now_s - last_command_s if last_command_s is not None else 0.0
         if not gap_s <= limits.max_gap_s:
             yield Fault(FaultKind.NO_COMMAND, tick.now_s, gap_s, limits.max_gap_s)
         return
     if not is_command(tick.command):
-        yield Fault(FaultKind.COMMAND_INVALID, tick.now_s)
+        yield Fault(FaultKind.COMMAND_INVALID, tick.now_s, detail=_shown(tick.command))
     yield from _find_age_fault(FaultKind.FRAME_STALE, tick.now_s, tick.frame_time_s, limits.max_frame_age_s)
     yield from _find_age_fault(FaultKind.CHUNK_STALE, tick.now_s, tick.chunk_time_s, limits.max_chunk_age_s)
 
@@ -148,6 +176,12 @@ def is_command(command: Command) -> bool:
     """Whether a command is finite numbers of the right shapes."""
     parts = ((command.translation_m, (3,)), (command.rotation_rad, (3,)), (command.gripper_width_m, ()))
     return all(_is_finite(value, shape) for value, shape in parts)
+
+
+def _shown(found: ArmState | Command) -> str:
+    """The numbers of a state or a command, whatever they are instead of numbers, in one line."""
+    values = ((field.name, repr(getattr(found, field.name))) for field in fields(found))
+    return "found " + ", ".join(f"{name} {' '.join(value.split()):.100}" for name, value in values)
 
 
 def _is_finite(value: object, shape: tuple[int, ...]) -> bool:

@@ -35,8 +35,7 @@ class LiveView:
         if report.sent is not None:
             self._show_command(report.sent)
         for item in report.decision.interventions:
-            text = f"{item.limit}: asked {item.asked:.4g}, allowed {item.allowed:.4g}"
-            self._sink.log("guard", self._rerun.TextLog(text, level="WARN"))
+            self._sink.log("guard", self._rerun.TextLog(str(item), level="WARN"))
         for fault in report.decision.new_faults:
             self._sink.log("guard", self._rerun.TextLog(str(fault), level="ERROR"))
 

@@ -15,10 +15,11 @@ import numpy as np
 from vega_policy.runtime.chunks import Chunk, Playback, PlayedRow, admit, play, rows_ahead, rows_of_delay
 from vega_policy.runtime.clock import Clock
 from vega_policy.runtime.faults import Fault, SafeAction, Tick
+from vega_policy.runtime.outages import Outages
 from vega_policy.runtime.pace import Pace, PaceReport
 from vega_policy.runtime.robots.base import Command, EndEffectorDelta, Reading, Robot
 from vega_policy.runtime.safety import Decision, Guard, Memory
-from vega_policy.runtime.sources import ChunkError, ChunkRequest, ChunkSource
+from vega_policy.runtime.sources import ChunkError, ChunkRefusedError, ChunkRequest, ChunkSource
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ class ControlLoop:
         self._chunks: tuple[Chunk, ...] = ()
         self._observed_at_s: float | None = None  # of the request under way
         self._is_silent = False
+        self._refusal: str | None = None  # why the policy will not answer
+        self._outages = Outages(logger)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -96,11 +99,12 @@ class ControlLoop:
 
     def clear_faults(self) -> None:
         """A person says that it is safe to go on. Chunks from before are dropped, those under way too."""
-        self._memory, self._chunks, self._observed_at_s = Memory(), (), None
+        self._memory, self._chunks = Memory(), ()
+        self._observed_at_s = self._refusal = None
         self._source.reset()
 
     def run(self, is_done: Callable[[], bool]) -> None:
-        """Ticks until `is_done`, then holds; an exception, Ctrl-C included, stops the arm first."""
+        """Ticks until `is_done`, then stands still; an exception, Ctrl-C included, stops the arm first."""
         period_s = self._guard.period_s
         due_s = self._clock.now_s()
         try:
@@ -112,7 +116,8 @@ class ControlLoop:
         except BaseException:
             self._robot.stop()
             raise
-        self._robot.hold()
+        answers = (fault.safe_action for fault in self._memory.faults)
+        self._stand(max(answers, default=SafeAction.HOLD))
 
     def tick(self) -> TickReport:
         """One period's work; `run` calls it at the loop's rate."""
@@ -124,6 +129,8 @@ class ControlLoop:
         self._memory = decision.memory
         for fault in decision.new_faults:
             logger.error("fault: %s", fault)
+        if decision.interventions:
+            logger.info("guard: %s", "; ".join(map(str, decision.interventions)))
         report = TickReport(now_s, reading, played, decision, self._act(decision))
         self._show(report)
         return report
@@ -132,8 +139,9 @@ class ControlLoop:
         try:
             reading = self._robot.read()
         except OSError as error:
-            logger.error("the robot could not be read: %s", error)
+            self._outages.note("reading the robot", error)
             return None
+        self._outages.over("reading the robot")
         return None if self._is_silent else reading
 
     def _plan(self, now_s: float, reading: Reading | None) -> PlayedRow | None:
@@ -155,9 +163,9 @@ class ControlLoop:
                 actions = np.asarray(actions, np.float64)
                 new = Chunk(actions, observed_at_s, self._guard.period_s, arrived_at_s=now_s)
                 self._chunks = admit(self._chunks, new)
+                self._outages.over("the policy")
         except (ChunkError, TypeError, ValueError) as error:
-            logger.warning("no chunk: %s", error)
-            self._observed_at_s = None
+            self._miss(error)
 
     def _is_chunk_due(self, now_s: float, reading: Reading) -> bool:
         """A frozen picture is not worth a policy's time; the guard says what to do about it."""
@@ -173,7 +181,14 @@ class ControlLoop:
             self._source.ask(request)
             self._observed_at_s = _oldest_s(reading)
         except ChunkError as error:
-            logger.warning("no chunk: %s", error)
+            self._miss(error)
+
+    def _miss(self, error: Exception) -> None:
+        """A chunk will not come; whether to ask again is for the error to say."""
+        self._outages.note("the policy", error)
+        self._observed_at_s = None
+        if isinstance(error, ChunkRefusedError):
+            self._refusal = str(error)
 
     def _seen(self, now_s: float, reading: Reading | None, played: PlayedRow | None) -> Tick:
         return Tick(
@@ -182,22 +197,33 @@ class ControlLoop:
             measured=None if reading is None else reading.state,
             frame_time_s=None if reading is None else _oldest_s(reading),
             chunk_time_s=None if played is None else played.observed_at_s,
+            refusal=self._refusal,
         )
 
     def _act(self, decision: Decision) -> Command | None:
         """A robot that does not take an order counts as silent in the next tick."""
         try:
-            self._is_silent = False
-            if decision.command is not None:
-                return self._robot.command(decision.command)
-            if decision.safe_action is SafeAction.STOP:
-                self._robot.stop()
-            else:
-                self._robot.hold()
+            sent = self._order(decision)
         except OSError as error:
-            logger.error("the robot did not take an order: %s", error)
+            self._outages.note("commanding the robot", error)
             self._is_silent = True
+            return None
+        self._outages.over("commanding the robot")
+        self._is_silent = False
+        return sent
+
+    def _order(self, decision: Decision) -> Command | None:
+        if decision.command is not None:
+            return self._robot.command(decision.command)
+        self._stand(decision.safe_action)
         return None
+
+    def _stand(self, answer: SafeAction | None) -> None:
+        """Holding would set an arm that was told to stop going again."""
+        if answer is SafeAction.STOP:
+            self._robot.stop()
+        else:
+            self._robot.hold()
 
     def _show(self, report: TickReport) -> None:
         for watcher in list(self._watchers):

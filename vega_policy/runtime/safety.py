@@ -37,6 +37,9 @@ class Intervention:
     asked: float
     allowed: float
 
+    def __str__(self) -> str:
+        return f"{self.limit}: asked {self.asked:.4g}, allowed {self.allowed:.4g}"
+
 
 @dataclass(frozen=True, eq=False)
 class Motion:

@@ -8,11 +8,19 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
+from vega_policy.runtime.client import RefusedError
 from vega_policy.runtime.robots.base import Reading
+from vega_policy.runtime.specs import SpecMismatchError
+
+REFUSALS = (RefusedError, SpecMismatchError)
 
 
 class ChunkError(RuntimeError):
     """A chunk that was asked for will not come; the loop asks anew."""
+
+
+class ChunkRefusedError(ChunkError):
+    """The policy will not answer, however often it is asked: the loop makes a fault of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +52,7 @@ class ChunkSource(Protocol):
 
         Raises:
             ChunkError: It will not come; nothing is under way any more.
+            ChunkRefusedError: Nor will any other.
         """
         ...
 
@@ -60,7 +69,8 @@ class PolicyThread:
     left behind. A policy that hangs keeps the process from ending, but not the arm from being stopped.
 
     Args:
-        infer: computes a chunk; any exception of its becomes a `ChunkError`.
+        infer: computes a chunk; any exception of its becomes a `ChunkError`, that of a server that refuses or
+            has another policy by now a `ChunkRefusedError`.
         reset: starts an episode.
     """
 
@@ -87,7 +97,8 @@ class PolicyThread:
             return finished.result()
         except Exception as error:  # whatever a policy raises: it must not end the loop
             self._is_new_episode = True
-            raise ChunkError(f"the policy failed: {error!r}") from error
+            kind = ChunkRefusedError if isinstance(error, REFUSALS) else ChunkError
+            raise kind(f"the policy failed: {error!r}") from error
 
     def reset(self) -> None:
         """Waits for nothing; what is under way ends in its own time, unheard."""
