@@ -1,7 +1,8 @@
 """The results folder: refuses trouble before the first episode, keeps every row as soon as there is one.
 
 `run.json` holds what the results depend on (resolved configuration, versions, checkpoint hash, what the
-environment says of itself); resuming under anything else would mix two experiments and is refused.
+environment says of itself); resuming under anything else would mix two experiments and is refused. The code
+revision may change from session to session; `run.json` lists them.
 `episodes.jsonl` grows by one synced line per episode; a line torn by a crash is dropped on resume and its
 episode played again, and so are errors.
 """
@@ -9,12 +10,14 @@ episode played again, and so are errors.
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vega_policy.rollouts.episode import EpisodeKey, Row
+from vega_policy.rollouts.files import write_atomically
+from vega_policy.rollouts.settings import changes
 
 SPARE_BYTES = 32 * 2**20  # summary, report and other programs' needs
 ROW_BYTES = 4 * 2**10  # a row with a traceback
@@ -22,6 +25,8 @@ VIDEO_BYTES = 4 * 2**20  # 520 frames of 256 x 256 px take 1-2 MB as H.264
 
 TASK_KEYS = ("suite", "task_id", "task", "max_steps")
 """What an environment says of its task; the rest of what it says must be the same for all."""
+
+REVISIONS = "git_revisions"
 
 
 class ResultsFolder:
@@ -33,6 +38,7 @@ class ResultsFolder:
         resume: Continue the results that are there; otherwise the folder must hold none.
         num_episodes: Planned episodes, for the estimate of space.
         num_videos: Planned films, likewise.
+        git_revision: This session's code revision; None if it is not known.
 
     Raises:
         OSError: If the folder cannot be written to or the disk is too full.
@@ -41,7 +47,14 @@ class ResultsFolder:
     """
 
     def __init__(
-        self, path: Path, run: Mapping[str, Any], *, resume: bool, num_episodes: int, num_videos: int
+        self,
+        path: Path,
+        run: Mapping[str, Any],
+        *,
+        resume: bool,
+        num_episodes: int,
+        num_videos: int,
+        git_revision: str | None = None,
     ) -> None:
         self.path = path
         self._rows_path, self._run_path = path / "episodes.jsonl", path / "run.json"
@@ -49,15 +62,19 @@ class ResultsFolder:
         _check_writable(path)
         _check_space(path, SPARE_BYTES + num_episodes * ROW_BYTES + num_videos * VIDEO_BYTES)
         self._run = json.loads(json.dumps(run))
-        if self._rows_path.exists():
-            self._continue(resume)
-        else:
-            self._save_run()
+        stored = self._continue(resume) if self._rows_path.exists() else None
+        self._run[REVISIONS] = session_revisions(stored, git_revision)
+        self._save_run()
 
     @property
     def environment(self) -> Mapping[str, Any]:
         """What the environment says of its origin; empty until the first one was built."""
         return self._run.get("environment", {})
+
+    @property
+    def git_revisions(self) -> list[str | None]:
+        """The code revisions of all sessions, oldest first; None stands for one that is not known."""
+        return list(self._run[REVISIONS])
 
     def append(self, row: Row) -> None:
         """Add a row, on the disk when this returns."""
@@ -90,7 +107,8 @@ class ResultsFolder:
         """Write a document so that it is never seen half-written."""
         write_atomically(self.path / name, text)
 
-    def _continue(self, resume: bool) -> None:
+    def _continue(self, resume: bool) -> Mapping[str, Any]:
+        """Take up the results that are there; gives what `run.json` said."""
         if not resume:
             raise FileExistsError(
                 f"{self.path} already holds results; continue them with --resume=true or choose another "
@@ -100,15 +118,27 @@ class ResultsFolder:
         present = dict(self._run)
         if "environment" in stored:
             self._run["environment"] = stored["environment"]
-        _refuse_changes(
-            {key: value for key, value in stored.items() if key != "environment"}, present, self.path
-        )
+        comparable = {key: value for key, value in stored.items() if key not in ("environment", REVISIONS)}
+        _refuse_changes(comparable, present, self.path)
         rows = [row for row in read_rows(self._rows_path) if row.outcome != "error"]
         write_atomically(self._rows_path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
         self.rows = {row.key: row for row in rows}
+        return dict(stored)
 
     def _save_run(self) -> None:
         self.write(self._run_path.name, json.dumps(self._run, indent=2) + "\n")
+
+
+def session_revisions(before: Mapping[str, Any] | None, git_revision: str | None) -> list[str | None]:
+    """The code revisions of a run's sessions, with that of one more.
+
+    Args:
+        before: What is stored of the earlier sessions; None before the first. One without a list is older
+            than the list, and its revision is not known.
+        git_revision: This session's.
+    """
+    known = [] if before is None else before.get(REVISIONS, [None])
+    return known if known[-1:] == [git_revision] else [*known, git_revision]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -131,16 +161,6 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: readers see the old text or the new, also after a crash."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
-
-
 def _check_writable(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -157,27 +177,14 @@ def _check_space(path: Path, needed_bytes: int) -> None:
     if free_bytes < needed_bytes:
         raise OSError(
             f"{path} has {free} left and this run may need {needed}; "
-            "free some, film fewer --videos or choose another --output_dir"
+            "free some, ask for fewer films or episodes, or choose another --output_dir"
         )
 
 
 def _refuse_changes(stored: Mapping[str, Any], present: Mapping[str, Any], path: Path) -> None:
-    before, now = dict(_flatten(stored)), dict(_flatten(present))
-    changes = [
-        f"{key}: {before.get(key, 'absent')!r} became {now.get(key, 'absent')!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    if changes:
+    differing = [f"{key}: {change}" for key, change in changes(stored, present).items()]
+    if differing:
         raise ValueError(
             f"the results in {path} were made under other conditions; "
-            "undo these or choose another --output_dir:\n  " + "\n  ".join(changes)
+            "undo these or choose another --output_dir:\n  " + "\n  ".join(differing)
         )
-
-
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from numpy.typing import NDArray
 
+from vega_policy.rollouts.files import sync
+
 Picture = UInt8[NDArray[np.uint8], "height width 3"]
 Describe = Callable[[Mapping[str, Any]], Mapping[str, NDArray[Any]]]
 """From an observation to what is kept of it: vectors, and upright pictures (height, width, 3)."""
@@ -77,7 +79,10 @@ class EpisodeWriter:
         counts = {f"histograms/{name}": film.histogram for name, film in self._films.items()}
         np.savez(self._partial / "frames.npz", allow_pickle=False, **columns, **counts)
         (self._partial / "recording.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        for file in self._partial.iterdir():
+            sync(file)  # before the row that counts it: no row without its recording, also after a power cut
         self._partial.replace(self._path)
+        sync(self._path.parent)
 
     def discard(self) -> None:
         """Remove what was written."""

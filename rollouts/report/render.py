@@ -1,10 +1,10 @@
 """Fills `report.j2` with a summary and its rows."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from vega_policy.rollouts.episode import Row
 from vega_policy.rollouts.results import Summary, format_rate
+from vega_policy.rollouts.settings import flatten
 
 
 def render_report(summary: Summary, rows: Iterable[Row]) -> str:
@@ -27,19 +27,10 @@ def render_report(summary: Summary, rows: Iterable[Row]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["rate"] = format_rate
-    environment.filters["flatten"] = _flatten
+    environment.filters["flatten"] = flatten
     ordered = sorted(rows, key=lambda row: row.key)
     return environment.get_template("report.j2").render(
         summary=summary,
         films=[row for row in ordered if row.video],
         errors=[row for row in ordered if row.outcome == "error"],
     )
-
-
-def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted names and values of nested mappings, as rows of a table."""
-    if not isinstance(value, dict):
-        return [(prefix, value)]
-    return [
-        pair for key, inner in value.items() for pair in _flatten(inner, f"{prefix}.{key}" if prefix else key)
-    ]

@@ -19,6 +19,7 @@ from recorded_world import (
     right_action,
 )
 
+from vega_policy.rollouts import recording
 from vega_policy.rollouts.demonstrator import Demonstrator, Disturbance
 from vega_policy.rollouts.recording import EpisodeWriter, read_recording
 
@@ -178,6 +179,18 @@ def test_what_a_learner_solves_alone_is_no_demonstration(tmp_path: Path) -> None
         done = terminated or truncated
     assert not info["is_success"]
     assert not list(tmp_path.rglob("recording.json"))
+
+
+def test_a_recording_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(recording, "sync", lambda path: synced.append(path.name))
+    writer = EpisodeWriter(tmp_path / "trial00000", 20)
+    writer.add({"position": np.zeros(2), "film": np.zeros((32, 32, 3), np.uint8)})
+    writer.finish({})
+    assert sorted(synced[:-1]) == ["film.mp4", "frames.npz", "recording.json"]
+    assert synced[-1] == tmp_path.name
 
 
 def test_an_unfinished_recording_does_not_exist(tmp_path: Path) -> None:

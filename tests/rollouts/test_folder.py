@@ -1,11 +1,13 @@
 """The results folder refuses trouble before the first episode and never loses a finished row."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from vega_policy.rollouts.episode import Episode, Task, error_row
-from vega_policy.rollouts.folder import ResultsFolder, read_rows, write_atomically
+from vega_policy.rollouts.files import write_atomically
+from vega_policy.rollouts.folder import ResultsFolder, read_rows
 
 RUN = {"config": {"seed": 0, "policy": {"type": "hold"}}, "versions": {"mujoco": "3.3.2"}}
 
@@ -53,6 +55,23 @@ def test_results_are_neither_overwritten_nor_mixed(tmp_path: Path) -> None:
         "  config.seed: 0 became 1",
     ]
     assert (tmp_path / "episodes.jsonl").read_text() == before
+
+
+def test_the_revision_of_every_session_is_kept(tmp_path: Path) -> None:
+    def session(revision: str) -> list[str | None]:
+        options = {"resume": True, "num_episodes": 1, "num_videos": 0}
+        folder = ResultsFolder(tmp_path, RUN, **options, git_revision=revision)
+        folder.append(a_row(0))
+        assert json.loads((tmp_path / "run.json").read_text())["git_revisions"] == folder.git_revisions
+        return folder.git_revisions
+
+    assert session("one") == ["one"]
+    assert session("one") == ["one"]
+    assert session("two") == ["one", "two"]
+    stored = json.loads((tmp_path / "run.json").read_text())
+    del stored["git_revisions"]  # as in folders from before they were kept
+    (tmp_path / "run.json").write_text(json.dumps(stored))
+    assert session("two") == [None, "two"]
 
 
 def test_resuming_drops_errors(tmp_path: Path) -> None:
