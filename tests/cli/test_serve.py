@@ -23,6 +23,9 @@ POLICY = "--policy.path=configs/policy/vega_tiny.yaml"
         ([POLICY, "--max_batch=0"], "expected --max_batch >= 1, got 0"),
         ([POLICY, "--observation=openpi_libro"], "did you mean openpi_libero?"),
         ([POLICY, "--control_hz=0"], "expected --control_hz > 0"),
+        ([POLICY, "--control_hz=nan"], "expected --control_hz > 0"),
+        ([POLICY, "--max_wait_ms=nan"], "expected --max_wait_ms >= 0"),
+        ([POLICY, "--port=99999"], "expected --port <= 65535, got 99999"),
         ([POLICY, "--prot=1"], "did you mean --port?"),
     ],
 )

@@ -55,6 +55,12 @@ def test_anything_else_is_refused_with_its_name(changes: dict[str, Any], reason:
         SPEC.check(observation(**changes))
 
 
+def test_names_that_a_client_makes_up_are_not_repeated_at_length() -> None:
+    with pytest.raises(ValueError, match="got also aaa") as caught:
+        SPEC.check(observation(**{letter * 10_000: np.zeros(1) for letter in "abc"}))
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_robot_selects_what_the_policy_reads() -> None:
     assert SPEC.select(observation(more=np.zeros(1))).keys() == SPEC.observation.keys()
 
@@ -64,6 +70,8 @@ def test_what_is_optional_is_checked_where_it_is() -> None:
     assert spec.check(observation()).keys() == SPEC.observation.keys() - {"a/b"} | {"a"}
     ahead = {AHEAD: np.zeros((3, 7)), DELAY: np.float32(2)}
     assert spec.select(observation(**ahead)).keys() == spec.known.keys()
+    with pytest.raises(ValueError, match="expected all of ahead/actions, ahead/delay_steps or none"):
+        spec.check(observation(**{AHEAD: np.zeros((3, 7))}))
     with pytest.raises(ValueError, match=r"ahead/actions to be float of shape \(any, 7\)"):
         spec.check(observation(**{AHEAD: np.zeros((3, 6))}))
 

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from vega_policy.cli.policies import MakeLearned, PolicyConfig, policy_factory
 from vega_policy.cli.provenance import checkpoint_sha256, local_checkpoint
 from vega_policy.runtime.server import Listen, PolicyServer
 
+MAX_PORT = 65535
 OBSERVATIONS = ("libero", "openpi_libero")
 
 
@@ -39,11 +41,13 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         for name, least in {"port": 0, "max_batch": 1, "max_wait_ms": 0, "max_message_mib": 1}.items():
-            if getattr(self, name) < least:
+            if not least <= getattr(self, name) < math.inf:
                 raise ValueError(f"expected --{name} >= {least}, got {getattr(self, name)}")
+        if self.port > MAX_PORT:
+            raise ValueError(f"expected --port <= {MAX_PORT}, got {self.port}")
         refuse_unknown([self.observation], OBSERVATIONS, "--observation")
-        if self.control_hz <= 0:
-            raise ValueError(f"expected --control_hz > 0, got {self.control_hz}")
+        if not 0 < self.control_hz < math.inf:
+            raise ValueError(f"expected --control_hz > 0 and finite, got {self.control_hz}")
         if self.policy.path is None:
             raise ValueError(f"expected --policy.path=DIR, got --policy.type={self.policy.type}")
 
@@ -95,9 +99,14 @@ def listen_of(config: ServeConfig) -> Listen:
         ValueError: Other machines can reach the server and there is no token, or the token is too short.
         OSError: The token's file cannot be read.
     """
-    token = config.token_file.read_text(encoding="utf-8").strip() if config.token_file else None
+    token = read_token(config.token_file)
     max_bytes = config.max_message_mib * 2**20
     return Listen(config.host, config.port, token, max_bytes, config.max_wait_ms / 1000)
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token in a file; None without a file."""
+    return file.read_text(encoding="utf-8").strip() if file is not None else None
 
 
 def _digest(checkpoint: Path) -> str:

@@ -3,6 +3,8 @@
 The clock is read for these reports only; nothing is decided by it.
 """
 
+import itertools
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
@@ -52,9 +54,17 @@ class Histogram:
         yield f'vega_serve_seconds_count{{stage="{stage}"}} {total}'
 
     def summary(self) -> str:
-        """Count and mean, for the log."""
+        """Count, mean and the bounds below which shares of the durations lie, for the log."""
         count = sum(self._counts)
-        return f"n={count} mean={1000 * self._sum_s / max(1, count):.2f}ms"
+        bounds = " ".join(f"p{percent}<={self._bound_ms(percent):.4g}ms" for percent in (50, 90, 99))
+        return f"n={count} mean={1000 * self._sum_s / max(1, count):.2f}ms {bounds}"
+
+    def _bound_ms(self, percent: int) -> float:
+        """The first bucket's bound that at least so many of the durations lie below."""
+        wanted = percent / 100 * sum(self._counts)
+        totals = itertools.accumulate(self._counts)
+        bounds_s = zip((*BOUNDS_S, math.inf), totals, strict=True)
+        return 1000 * next(bound_s for bound_s, total in bounds_s if total >= wanted)
 
 
 class LatencyReport:

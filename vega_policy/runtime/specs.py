@@ -12,6 +12,7 @@ import numpy as np
 
 PROTOCOL = 1
 MAX_AXIS = 8192
+MAX_NAMES = 500  # letters
 DTYPES = ("uint8", "float", "text")
 
 AHEAD, DELAY = "ahead/actions", "ahead/delay_steps"
@@ -108,7 +109,8 @@ class PolicySpec:
         """The parts of an observation that the policy reads, by path, checked.
 
         Raises:
-            ValueError: A part is missing, of another type or shape, or not finite.
+            ValueError: A part is missing, of another type or shape, or not finite; or some of the optional
+                parts are there and some are not.
         """
         parts = dict(paths(observation))
         missing = [path for path in self.observation if path not in parts]
@@ -117,6 +119,10 @@ class PolicySpec:
         present = {path: expected for path, expected in self.known.items() if path in parts}
         for path, expected in present.items():
             expected.check(path, parts[path])
+        if 0 < len(present.keys() & self.optional.keys()) < len(self.optional):
+            raise ValueError(
+                f"expected all of {_names(self.optional)} or none; the observation has {_names(parts)}"
+            )
         return {path: parts[path] for path in present}
 
     def check(self, observation: Observation) -> dict[str, Any]:
@@ -227,7 +233,9 @@ def _type_name(value: Any) -> str:
 
 
 def _names(parts: Iterable[str]) -> str:
-    return ", ".join(parts) or "nothing"
+    """For an error's text; names that come over the wire may be many and long."""
+    names = ", ".join(parts) or "nothing"
+    return names if len(names) <= MAX_NAMES else f"{names[:MAX_NAMES]}…"
 
 
 def continuation(action_dim: int) -> dict[str, Field]:
