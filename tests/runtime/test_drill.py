@@ -3,8 +3,10 @@
 The same drills with processes and sockets are in test_drill_processes.py.
 """
 
+import itertools
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from vega_policy.runtime.drill import (
     Outcome,
     ToAndFro,
     Track,
+    broken_limits,
     drill,
     speeds_m_per_s,
     ticks_until_still,
@@ -26,6 +29,7 @@ from vega_policy.runtime.drill import (
 from vega_policy.runtime.loop import ControlLoop
 from vega_policy.runtime.observing import Observer
 from vega_policy.runtime.recording import Recorder
+from vega_policy.runtime.robots.base import Command
 from vega_policy.runtime.robots.deadman import Deadman
 from vega_policy.runtime.robots.faulty import Faulty
 from vega_policy.runtime.robots.panda import Panda
@@ -162,7 +166,7 @@ def test_a_fault_has_its_answer_within_its_time(
 ) -> None:
     outcome = run(FakeStage(tmp_path / "run"), fault)
     assert outcome.reaction.startswith(reaction), outcome
-    assert outcome.is_within_limits, outcome
+    assert outcome.broken_limits == (), outcome
     assert (MOVES_ON if outcome.still_after_s is None else outcome.still_after_s) <= most_s, outcome
     assert (outcome.still_after_s is None) == (most_s == MOVES_ON), outcome
     assert outcome.num_rows == outcome.num_ticks
@@ -170,9 +174,9 @@ def test_a_fault_has_its_answer_within_its_time(
 
 @pytest.mark.parametrize("rule", ["temporal_ensemble", "rtc"])
 def test_the_other_rules_keep_the_limits_too(rule: str, tmp_path: Path) -> None:
-    assert run(FakeStage(tmp_path / "tenfold", rule), "tenfold").is_within_limits
+    assert run(FakeStage(tmp_path / "tenfold", rule), "tenfold").broken_limits == ()
     outcome = run(FakeStage(tmp_path / "killed", rule), "server killed")
-    assert outcome.is_within_limits
+    assert outcome.broken_limits == ()
     assert outcome.still_after_s is not None
 
 
@@ -192,7 +196,7 @@ def test_a_second_of_delay_leaves_no_row_to_play_and_the_arm_holds(tmp_path: Pat
     outcome = run(FakeStage(tmp_path / "run"), "delay 1000 ms")
     assert "hold (no command for too long" in outcome.reaction
     assert outcome.still_after_s is not None
-    assert outcome.is_within_limits
+    assert outcome.broken_limits == ()
 
 
 def test_a_loop_that_is_killed_leaves_an_arm_that_holds_by_itself(tmp_path: Path) -> None:
@@ -208,6 +212,33 @@ def test_a_loop_that_is_killed_leaves_an_arm_that_holds_by_itself(tmp_path: Path
     travelled_m = np.linalg.norm(stage.driver.position_m - before_m)
     assert travelled_m <= PANDA.limits.max_step_m, "at most to the end of the last displacement"
     assert ticks_until_still(speeds_m_per_s(stage.track)[30:]) <= 12, "0.25 s of silence, then a hold"
+
+
+def test_limits_that_a_drill_breaks_are_named(tmp_path: Path) -> None:
+    stage = FakeStage(tmp_path / "run")
+    for _ in range(30):
+        stage.tick()
+    stage.recorder.close()
+    track, limits = stage.track, stage.limits
+    assert broken_limits(track, limits, PERIOD_S) == ()
+    tight = replace(
+        limits,
+        max_acceleration_m_per_s2=1.0,
+        max_jerk_m_per_s3=1.0,
+        max_measured_speed_m_per_s=0.1,
+        workspace_low_m=(0.25, 0.1, 0.01),
+    )
+    assert set(broken_limits(track, tight, PERIOD_S)) == {
+        *("acceleration (m)", "jerk (m)"),
+        *("measured speed", "measured place"),
+    }
+    there_and_back = zip(track.reports, itertools.cycle((1, -1)), strict=False)
+    track.reports = [replace(report, sent=turned(report.sent, sign)) for report, sign in there_and_back]
+    assert "acceleration (m)" in broken_limits(track, limits, PERIOD_S)
+
+
+def turned(sent: Command | None, sign: int) -> Command | None:
+    return sent and replace(sent, translation_m=sent.translation_m * sign)
 
 
 def test_how_long_until_still_is_counted_from_the_last_motion() -> None:

@@ -1,21 +1,23 @@
 """Whatever comes in, in whatever order, no command leaves the guard that is outside the limits.
 
-The check is written anew from the limits' meaning; it shares no code with the guard.
+The check is `Witness`, written anew from the limits' meaning; it shares no code with the guard.
 """
 
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from fake_arm import PANDA, READY_RAD, state
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from vega_policy.runtime.faults import Tick
 from vega_policy.runtime.robots.base import ArmState, Command
 from vega_policy.runtime.safety import Guard, Memory
+from vega_policy.runtime.witness import Witness
 
 PERIOD_S = 1 / PANDA.rate_hz
-EPS = 1e-9
 WILD = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([1e308, -1e308, 5e-324])
 # Jerk and box so tight that they bind often, measured speed so loose that random walks seldom fault.
 LIMITS = replace(
@@ -36,6 +38,8 @@ def vectors(elements: st.SearchStrategy, size: int = 3) -> st.SearchStrategy:
     return st.lists(elements, min_size=size, max_size=size).map(np.array)
 
 
+SQUARES = vectors(WILD, 9).map(lambda numbers: numbers.reshape(3, 3))
+TURNS = vectors(st.floats(-3.0, 3.0)).map(lambda turn: Rotation.from_rotvec(turn).as_matrix())
 SHAPES = st.sampled_from([(), (1,), (2,), (4,), (3, 1), (1, 3), (0,)]).map(np.zeros)
 ODD = vectors(WILD) | SHAPES | st.sampled_from([None, "abc", [0.0, 0.0, 0.0], np.array(["a", "b", "c"])])
 ORDINARY = vectors(st.floats(-0.1, 0.1)) | vectors(st.sampled_from([-1.0, 0.0, 1.0, 30.0]))
@@ -48,6 +52,7 @@ TICKS = st.fixed_dictionaries(
         "command": mostly(COMMANDS, st.none()),
         "moved_m": mostly(vectors(st.floats(-0.02, 0.02)), ODD),
         "joints_rad": mostly(st.just(READY_RAD), vectors(WILD, 7) | SHAPES),
+        "rotation": mostly(st.just(np.diag([1.0, -1.0, -1.0])), TURNS | SQUARES | SHAPES),
         "width_m": mostly(st.floats(-0.01, 0.09), WILD),
         "is_cleared": st.booleans(),
         "silent": mostly(st.just(False), st.just(True)),
@@ -57,64 +62,14 @@ TICKS = st.fixed_dictionaries(
 
 
 def measure(now_s: float, position_m: np.ndarray, drawn: dict) -> ArmState:
-    changes = {"joints_rad": drawn["joints_rad"], "gripper_width_m": drawn["width_m"]}
-    return state(now_s - drawn["ages_s"][0], position_m, **changes)
-
-
-class Witness:
-    """Remembers the commands that left the guard and what each limit says of the next."""
-
-    def __init__(self) -> None:
-        self.width_m: float | None = None
-        self.stands()
-
-    def stands(self) -> None:
-        self.speeds = {"m": np.zeros(3), "rad": np.zeros(3)}
-        self.accelerations = {"m": np.zeros(3), "rad": np.zeros(3)}
-
-    def sees(self, sent: Command, measured: ArmState, dt_s: float) -> None:
-        self._motion("m", sent.translation_m, dt_s)
-        self._motion("rad", sent.rotation_rad, dt_s)
-        target_m = measured.position_m + sent.translation_m
-        above, below = target_m - LIMITS.workspace_high_m, LIMITS.workspace_low_m - target_m
-        assert np.all((above <= EPS) | (sent.translation_m <= 0))
-        assert np.all((below <= EPS) | (sent.translation_m >= 0))
-        assert 0 <= sent.gripper_width_m <= LIMITS.max_gripper_width_m
-        last_m = np.clip(measured.gripper_width_m if self.width_m is None else self.width_m, 0, 0.08)
-        assert abs(sent.gripper_width_m - last_m) <= LIMITS.max_gripper_speed_m_per_s * dt_s + EPS
-        self.width_m = sent.gripper_width_m
-
-    def _motion(self, unit: str, step: np.ndarray, dt_s: float) -> None:
-        assert step.shape == (3,)
-        assert np.isfinite(step).all()
-        step_limit, speed_limit, acceleration_limit, jerk_limit = (
-            getattr(LIMITS, name)
-            for name in (
-                f"max_step_{unit}",
-                f"max_speed_{unit}_per_s",
-                f"max_acceleration_{unit}_per_s2",
-                f"max_jerk_{unit}_per_s3",
-            )
-        )
-        assert np.linalg.norm(step) <= min(step_limit, speed_limit * dt_s) + EPS
-        speed, last = step / dt_s, self.speeds[unit]
-        acceleration = (speed - last) / dt_s
-        braking = (np.abs(speed) <= np.abs(last) + EPS) & (speed * last >= 0)
-        assert np.all(braking | (np.abs(acceleration) <= acceleration_limit + 1e-6))
-        change = acceleration - self.accelerations[unit]
-        # A component that shrinks within its sign is slowing down, or speeds up less than it might have.
-        slower = (
-            (speed == 0) | (np.sign(speed) == -np.sign(change)) | (np.abs(change) <= jerk_limit * dt_s + 1e-6)
-        )
-        assert np.all(slower)
-        self.speeds[unit] = speed
-        self.accelerations[unit] = np.clip(acceleration, -acceleration_limit, acceleration_limit)
+    changes = {name: drawn[name] for name in ("rotation", "joints_rad")}
+    return state(now_s - drawn["ages_s"][0], position_m, gripper_width_m=drawn["width_m"], **changes)
 
 
 @settings(max_examples=60, deadline=None)
 @given(drawn=st.lists(TICKS, min_size=1, max_size=25))
 def test_no_sequence_of_inputs_makes_a_command_outside_the_limits(drawn: list[dict]) -> None:
-    guard, memory, witness = Guard(LIMITS, PERIOD_S), Memory(), Witness()
+    guard, memory, witness = Guard(LIMITS, PERIOD_S), Memory(), Witness(LIMITS)
     now_s, position_m, faulted = 0.0, np.array([0.5, 0.0, 0.3]), False
     for one in drawn:
         last_s, now_s = now_s, now_s + one["elapsed_s"]
@@ -134,10 +89,10 @@ def test_no_sequence_of_inputs_makes_a_command_outside_the_limits(drawn: list[di
         else:
             assert measured is not None
             dt_s = PERIOD_S if memory.tick_s is None else min(now_s - last_s, PERIOD_S)
-            witness.sees(decision.command, measured, dt_s)
+            assert witness.sees(decision.command, measured, dt_s) == []
         memory = decision.memory
         if faulted and one["is_cleared"]:
-            faulted, memory, witness = False, Memory(), Witness()
+            faulted, memory, witness = False, Memory(), Witness(LIMITS)
         position_m = np.array([0.5, 0.0, 0.3]) if broken else position_m
 
 
@@ -152,3 +107,38 @@ def test_after_a_fault_nothing_the_policy_says_counts(commands: list[Command], s
         if index >= start:
             decision = guard.step(memory, Tick(now_s + PERIOD_S / 2, asked, state(now_s), now_s, now_s))
             assert decision.command is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        ({"translation_m": [0.0, np.nan, 0.0]}, ["finite numbers"]),
+        ({"translation_m": [0.02, 0.0, 0.0]}, []),
+        ({"translation_m": [0.04, 0.0, 0.0]}, ["workspace"]),
+        ({"translation_m": [-0.005, 0.0, 0.0]}, ["jerk (m)"]),
+        ({"translation_m": [-0.02, 0.0, 0.0]}, ["acceleration (m)", "jerk (m)"]),
+        ({"translation_m": [0.0, 0.0, 0.0]}, []),
+        (
+            {"translation_m": [0.0, 0.06, 0.0]},
+            ["step or speed (m)", "acceleration (m)", "jerk (m)", "workspace"],
+        ),
+        ({"rotation_rad": [0.0, 0.2, 0.0]}, ["step or speed (rad)", "acceleration (rad)", "jerk (rad)"]),
+        ({"gripper_width_m": 0.06}, ["gripper speed"]),
+        ({"gripper_width_m": 0.081}, ["gripper width"]),
+    ],
+)
+def test_the_witness_names_what_a_command_breaks(changes: dict, broken: list[str]) -> None:
+    witness = Witness(LIMITS)
+    parts = {"translation_m": [0.015, 0.0, 0.0], "rotation_rad": np.zeros(3), "gripper_width_m": 0.08}
+    first, second = (
+        Command(np.array(p["translation_m"]), np.array(p["rotation_rad"]), p["gripper_width_m"])
+        for p in (parts, {**parts, **changes})
+    )
+    assert witness.sees(first, state(0.0), PERIOD_S) == []
+    assert witness.sees(second, state(0.05), PERIOD_S) == broken
+
+
+def test_the_witness_wants_joints_away_from_their_limits_where_the_arm_moves() -> None:
+    joints_rad = np.array([0, 0, 0, -0.1, 0, 2, 0])
+    still = Command(np.zeros(3), np.zeros(3), 0.08)
+    assert Witness(LIMITS).sees(still, state(joints_rad=joints_rad), PERIOD_S) == ["joint margin"]

@@ -1,12 +1,13 @@
 """Fault drills: something is made to go wrong while an arm moves, and what the arm did is measured.
 
 A drill does not know whether the arm is a process with a simulator or a few lines on a fake clock; `Stage`
-says what it needs of either. Limits are checked anew here, from what was sent, not by asking the guard.
+says what it needs of either. Limits are checked by a `Witness`, from what was sent and where the arm was, and
+not by asking the guard.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from vega_policy.runtime.loop import ControlLoop, TickReport
 from vega_policy.runtime.recording import Recorder
 from vega_policy.runtime.recordings import read_robot_recording
 from vega_policy.runtime.robots.host import STILL_M_PER_S
+from vega_policy.runtime.witness import Witness
 
 ROWS = 16
 GAIT = 0.6  # of full scale: 30 mm a period asked for
@@ -91,7 +93,7 @@ class Outcome:
         reaction: the guard's answers in their order; "goes on" if there was none.
         still_after_s: from the fault until the arm stood still for the rest of the drill; None if it did not.
         top_speed_m_per_s: of the arm, measured past all faults.
-        is_within_limits: of every command that was sent, and of that speed.
+        broken_limits: by a command that was sent, or by the arm's own speed or place; none if all is well.
         num_rows: ticks that can be read from the recording.
         num_ticks: ticks there were.
     """
@@ -100,14 +102,14 @@ class Outcome:
     reaction: str
     still_after_s: float | None
     top_speed_m_per_s: float
-    is_within_limits: bool
+    broken_limits: tuple[str, ...]
     num_rows: int
     num_ticks: int
 
     def row(self) -> str:
         """A row of the table in Markdown."""
         still = "moves on" if self.still_after_s is None else f"{self.still_after_s:.2f}"
-        limits = "none exceeded" if self.is_within_limits else "**exceeded**"
+        limits = f"**{', '.join(self.broken_limits)}**" if self.broken_limits else "none exceeded"
         recording = f"{self.num_rows} of {self.num_ticks} ticks"
         speed = f"{self.top_speed_m_per_s:.2f}"
         return f"| {self.fault} | {self.reaction} | {still} | {speed} | {limits} | {recording} |"
@@ -147,19 +149,45 @@ def judge(fault: str, stage: Stage, first: int) -> Outcome:
     track, folder = stage.track, Path(stage.recorder.folder)
     speeds = speeds_m_per_s(track)
     still = ticks_until_still(speeds[max(first - 1, 0) :])
-    top = max(speeds)
-    is_within = all(is_allowed(report, stage.limits, stage.period_s) for report in track.reports)
-    allowed = stage.limits.max_acceleration_m_per_s2 * (1 + 1e-9)
-    is_within &= all(value <= allowed for value in accelerations(track.reports, stage.period_s))
     return Outcome(
         fault,
         reaction(track.reports[first:]),
         None if still is None else still * stage.period_s,
-        top,
-        is_within and top <= stage.limits.max_measured_speed_m_per_s,
+        max(speeds),
+        broken_limits(track, stage.limits, stage.period_s),
         len(read_robot_recording(folder).rows),
         len(track.reports),
     )
+
+
+def broken_limits(track: Track, limits: Limits, period_s: float) -> tuple[str, ...]:
+    """Names the limits that a command or the arm itself broke, each once."""
+    names = [*broken_by_commands(track.reports, limits, period_s)]
+    if not max(speeds_m_per_s(track)) <= limits.max_measured_speed_m_per_s:
+        names.append("measured speed")
+    if not all(is_inside(position_m, limits) for _, position_m in track.motion):
+        names.append("measured place")
+    return tuple(dict.fromkeys(names))
+
+
+def broken_by_commands(reports: Sequence[TickReport], limits: Limits, period_s: float) -> Iterator[str]:
+    """What a witness has against the commands that were sent."""
+    witness, last_s = Witness(limits), None
+    for report in reports:
+        elapsed_s = period_s if last_s is None else min(report.now_s - last_s, period_s)
+        last_s = report.now_s
+        if report.sent is None:
+            witness.stands()
+        elif report.reading is None:
+            yield "no measured state"
+        else:
+            yield from witness.sees(report.sent, report.reading.state, elapsed_s)
+
+
+def is_inside(position_m: Float[np.ndarray, " 3"], limits: Limits) -> bool:
+    """Whether an end effector is in the workspace, or no farther outside than is tolerated."""
+    low_m, high_m = np.asarray(limits.workspace_low_m), np.asarray(limits.workspace_high_m)
+    return bool(np.maximum(low_m - position_m, position_m - high_m).max() <= limits.workspace_tolerance_m)
 
 
 def speeds_m_per_s(track: Track) -> list[float]:
@@ -191,34 +219,3 @@ def reaction(reports: list[TickReport]) -> str:
     faults = [str(fault.kind) for report in reports for fault in report.decision.new_faults]
     answer = ", ".join(names) if names != ["moves"] else "goes on"
     return f"{answer} ({'; '.join(faults)})" if faults else answer
-
-
-def is_allowed(report: TickReport, limits: Limits, period_s: float) -> bool:
-    """Whether what was sent in a tick was within the limits."""
-    if report.sent is None:
-        return True
-    step_m = float(np.linalg.norm(report.sent.translation_m))
-    step_rad = float(np.linalg.norm(report.sent.rotation_rad))
-    if not np.isfinite([step_m, step_rad, report.sent.gripper_width_m]).all() or report.reading is None:
-        return False
-    target_m = report.reading.state.position_m + report.sent.translation_m
-    low_m, high_m = np.asarray(limits.workspace_low_m), np.asarray(limits.workspace_high_m)
-    outward = ((target_m < low_m) & (report.sent.translation_m < 0)) | (
-        (target_m > high_m) & (report.sent.translation_m > 0)
-    )
-    slack = 1 + 1e-9
-    return bool(
-        step_m <= min(limits.max_step_m, limits.max_speed_m_per_s * period_s) * slack
-        and step_rad <= min(limits.max_step_rad, limits.max_speed_rad_per_s * period_s) * slack
-        and 0 <= report.sent.gripper_width_m <= limits.max_gripper_width_m
-        and not (outward & (np.abs(report.sent.translation_m) > 1e-9)).any()
-    )
-
-
-def accelerations(reports: list[TickReport], period_s: float) -> list[float]:
-    """Increases of the speed asked for along an axis, between commands sent in successive ticks, in m/s2."""
-    return [
-        float(np.max(np.abs(new.sent.translation_m) - np.abs(old.sent.translation_m))) / period_s**2
-        for old, new in pairwise(reports)
-        if old.sent is not None and new.sent is not None
-    ]
