@@ -12,8 +12,8 @@ def test_only_what_differs_and_is_known_is_said() -> None:
     now = {**TRAINED, "image_size_px": 256, "protocol": "lerobot", "suite": "libero_goal"}
     found = differences(TRAINED, now)
     assert found == [
-        "the policy was trained with protocol oft, and is evaluated with lerobot",
-        "the policy was trained with picture size in pixels 128, and is evaluated with 256",
+        "the policy was trained with protocol oft, here it is lerobot",
+        "the policy was trained with picture size in pixels 128, here it is 256",
     ]
     assert differences(TRAINED, TRAINED) == []
     assert differences({}, now) == []

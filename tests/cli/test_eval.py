@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import vega_policy
-from vega_policy.cli.eval import EvalConfig, main
+from vega_policy.cli.eval import EvalConfig, main, prepare
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.policies import PolicyConfig, policy_factory
+from vega_policy.cli.policies import MakeLearned, PolicyConfig, policy_factory
 from vega_policy.cli.provenance import checkpoint_sha256, git_revision, installed_versions
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "eval").glob("*.yaml"))
@@ -97,6 +97,26 @@ def test_a_policy_that_is_nowhere_is_refused(
         policy_factory(PolicyConfig(path="somewhere"))
 
 
+@pytest.mark.parametrize("path", ["outputs/tiny/checkpoints/lats", "./tyni", "tyni"])
+def test_a_misspelt_folder_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([f"--policy.path={path}", "--output_dir=results"]) == 2
+    assert f"nothing of the kind at {path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_a_policy_computes_with_one_thread_however_many_workers_there_are(
+    tmp_path: Path, num_workers: int
+) -> None:
+    policy = PolicyConfig(path=str(CONFIGS[0].parents[1] / "policy" / "vega_tiny.yaml"))
+    config = EvalConfig(tmp_path, policy, task_ids=[0], trials=1, assets="standin", num_workers=num_workers)
+    make_policy = prepare(config).make_policy
+    assert isinstance(make_policy, MakeLearned)
+    assert make_policy.num_threads == 1
+
+
 def test_checkpoint_hash_follows_weights_and_settings(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "README.md").write_text("not a part of the policy")
@@ -135,6 +155,7 @@ def test_a_real_task_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (provenance["assets"], provenance["protocol"]) == ("standin", "oft")
     assert provenance["versions"]["mujoco"] == "3.3.2"
     assert provenance["config"]["first_trial"] == 7
+    assert provenance["git_revisions"] == [git_revision()]
     assert "libero_spatial" in (tmp_path / "report.html").read_text()
     assert main([*request, "--trials=1", "--first_trial=7"]) == 2
     assert "--resume=true" in capsys.readouterr().err

@@ -12,16 +12,17 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import draccus
 
+from vega_policy.cli.conditions import differences, training_conditions
 from vega_policy.cli.libero import list_tasks
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.policies import MakeExpert, PolicyConfig, located, policy_factory
+from vega_policy.cli.policies import WORKER_THREADS, MakeExpert, PolicyConfig, located, policy_factory
 from vega_policy.cli.program import two_steps
 from vega_policy.cli.provenance import checkpoint_sha256, git_revision, installed_versions, local_checkpoint
 
@@ -74,7 +75,7 @@ class CollectConfig:
     episodes: int = 50  # demonstrations per task
     trials_per_episode: int = 3  # a task is given up after this many times --episodes trials
     keep_failures: bool = False  # keep episodes without success too, instead of trying others
-    image_size_px: int = 256  # height and width of both cameras, even
+    image_size_px: int | None = None  # of both cameras, even; the learner's if not given, else 256
     continue_after_success_s: float = 1.5  # record on through release and retreat
     action_noise: float = 0.0  # standard deviation of what is added to executed actions, not to labels
     start_steps: int = 0  # before recording, move the arm at random for up to this many steps (1.2 cm each)
@@ -90,9 +91,10 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         for name, (least, most) in LIMITS.items():
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"expected --{name} in [{least}, {most}], got {getattr(self, name)}")
-        if self.image_size_px % 2:
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"expected --{name} in [{least}, {most}], got {value}")
+        if self.image_size_px is not None and self.image_size_px % 2:
             raise ValueError(f"expected an even --image_size_px, for the films, got {self.image_size_px}")
         if self.policy.path is not None and self.keep_failures:
             raise ValueError(
@@ -148,8 +150,9 @@ class MakeRecordedLibero:
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection that has passed all checks and is ready to run."""
+    """A collection that has passed all checks and is ready to run; in `config` every size is known."""
 
+    config: CollectConfig
     wanted: "Wanted"
     make_env: MakeRecordedLibero
     make_policy: "MakeDemonstrator"
@@ -168,18 +171,21 @@ def prepare(config: CollectConfig) -> Collection:
     from vega_policy.rollouts.collect import Wanted
     from vega_policy.rollouts.folder import ResultsFolder
 
-    make_policy, hashes = _demonstrator(config)
+    checkpoint = None if config.policy.path is None else local_checkpoint(located(config.policy.path))
+    trained_with = training_conditions(None if checkpoint is None else str(checkpoint))
+    config = replace(config, image_size_px=config.image_size_px or trained_with.get("image_size_px", 256))
     tasks = list_tasks(config.suite, config.task_ids)
     max_trials = config.episodes * config.trials_per_episode
     wanted = Wanted(tasks, config.episodes, max_trials, config.keep_failures, config.seed)
     make_env = _make_env(config)
-    for task in tasks:
-        make_env(task, images=False)
+    envs = [make_env(task, images=False) for task in tasks]
+    for mismatch in differences(trained_with, envs[0].unwrapped.provenance()):  # type: ignore[attr-defined]
+        print(f"vega-collect: warning: {mismatch}", file=sys.stderr)
     resolved = draccus.encode(config)
     run = {
         "config": {key: value for key, value in resolved.items() if key not in FREE_TO_CHANGE},
         "versions": installed_versions(),
-        "checkpoint_sha256": hashes,
+        "checkpoint_sha256": None if checkpoint is None else checkpoint_sha256(checkpoint),
     }
     num_episodes = len(tasks) * config.episodes
     folder = ResultsFolder(
@@ -188,12 +194,14 @@ def prepare(config: CollectConfig) -> Collection:
         resume=config.resume,
         num_episodes=num_episodes,
         num_videos=num_episodes,
+        git_revision=git_revision(),
     )
-    provenance = {**run, "config": resolved, "git_revision": git_revision()}
-    return Collection(wanted, make_env, make_policy, folder, provenance)
+    provenance = {**run, "config": resolved, "git_revisions": folder.git_revisions}
+    return Collection(config, wanted, make_env, _demonstrator(config, checkpoint), folder, provenance)
 
 
 def _make_env(config: CollectConfig) -> MakeRecordedLibero:
+    assert config.image_size_px is not None, "`prepare` has chosen one"
     return MakeRecordedLibero(
         config.recordings_dir,
         config.protocol,
@@ -206,30 +214,29 @@ def _make_env(config: CollectConfig) -> MakeRecordedLibero:
     )
 
 
-def _demonstrator(config: CollectConfig) -> "tuple[MakeDemonstrator, dict[str, str] | None]":
-    """Who acts, and the hashes of the learner's files, which are fetched before any worker starts."""
+def _demonstrator(config: CollectConfig, checkpoint: Path | None) -> "MakeDemonstrator":
+    """Who acts: the expert, or a learner with these files before it."""
     from vega_policy.rollouts.demonstrator import Disturbance, MakeDemonstrator
 
     disturbance = Disturbance(config.action_noise, config.beta)
-    if config.policy.path is None:
-        return MakeDemonstrator(MakeExpert(), None, disturbance), None
-    checkpoint = local_checkpoint(located(config.policy.path))
+    if checkpoint is None:
+        return MakeDemonstrator(MakeExpert(), None, disturbance)
     learner = PolicyConfig(path=str(checkpoint), device=config.policy.device)
-    make_learner = policy_factory(learner, config.num_workers)
-    return MakeDemonstrator(MakeExpert(), make_learner, disturbance), checkpoint_sha256(checkpoint)
+    return MakeDemonstrator(MakeExpert(), policy_factory(learner, num_threads=WORKER_THREADS), disturbance)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     config = parse(CollectConfig, argv, prog="vega-collect")
-    return two_steps("vega-collect", partial(prepare, config), partial(run, config))
+    return two_steps("vega-collect", partial(prepare, config), run)
 
 
-def run(config: CollectConfig, collection: Collection) -> int:
+def run(collection: Collection) -> int:
     """Record, write the dataset and say what is missing; returns the exit code."""
     from vega_policy.rollouts.collect import collect
     from vega_policy.rollouts.stage import Job
 
+    config = collection.config
     kept = collect(
         collection.wanted,
         Job(collection.make_env, collection.make_policy, config.recordings_dir),
@@ -251,6 +258,7 @@ def write(config: CollectConfig, kept: "Mapping[Task, Sequence[Row]]", provenanc
     """
     from vega_policy.training.demonstrations import write_dataset
 
+    assert config.image_size_px is not None, "`prepare` has chosen one"
     demonstrations = [
         _demonstration(config.recordings_dir, task, row) for task, rows in kept.items() for row in rows
     ]

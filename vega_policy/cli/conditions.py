@@ -1,4 +1,4 @@
-"""Whether a policy is evaluated under the conditions that it was trained under."""
+"""Whether a policy acts under the conditions that it was trained under."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def differences(trained_with: Mapping[str, Any], now: Mapping[str, Any]) -> list
         now: The environment's.
     """
     return [
-        f"the policy was trained with {name} {trained_with[key]}, and is evaluated with {now[key]}"
+        f"the policy was trained with {name} {trained_with[key]}, here it is {now[key]}"
         for key, name in WHAT.items()
         if key in trained_with and key in now and trained_with[key] != now[key]
     ]

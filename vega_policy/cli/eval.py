@@ -16,7 +16,7 @@ import draccus
 from vega_policy.cli.conditions import differences, training_conditions
 from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.policies import PolicyConfig, located, policy_factory
+from vega_policy.cli.policies import WORKER_THREADS, PolicyConfig, located, policy_factory
 from vega_policy.cli.program import two_steps
 from vega_policy.cli.provenance import (
     checkpoint_sha256,
@@ -86,7 +86,7 @@ def prepare(config: EvalConfig) -> Evaluation:
     from vega_policy.rollouts.folder import ResultsFolder
 
     policy, hashes = _pin(config.policy)
-    make_policy = policy_factory(policy, config.num_workers)
+    make_policy = policy_factory(policy, num_threads=WORKER_THREADS)
     trained_with = training_conditions(policy.path)
     image_size_px = config.image_size_px or trained_with.get("image_size_px", 256)
     make_env = MakeLibero(config.protocol, config.assets, config.strict, image_size_px)
@@ -106,6 +106,7 @@ def prepare(config: EvalConfig) -> Evaluation:
         resume=config.resume,
         num_episodes=len(episodes),
         num_videos=sum(episode.video is not None for episode in episodes),
+        git_revision=git_revision(),
     )
     mismatches = differences(trained_with, make_env(tasks[0], images=False).provenance())
     for mismatch in mismatches:
@@ -114,7 +115,7 @@ def prepare(config: EvalConfig) -> Evaluation:
         **run,
         "config": resolved,
         "device": device_name(),
-        "git_revision": git_revision(),
+        "git_revisions": folder.git_revisions,
         "trained_with": trained_with,
         "differs_from_training": mismatches,
     }

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 POLICY_TYPES = ("expert", "hold", "random")
 
+WORKER_THREADS = 1
+"""Of torch on the CPU in each worker that plays episodes. With another number sums are rounded otherwise, and
+an episode would depend on how many workers share the cores."""
+
 
 @dataclass
 class PolicyConfig:
@@ -101,12 +105,15 @@ def load_policy_config(path: str, device: str | None = None) -> "VegaConfig":
     return parse(VegaConfig, [f"--config_path={path}", *([f"--device={device}"] if device else [])])
 
 
-def policy_factory(config: PolicyConfig, num_workers: int = 1) -> "PolicyFactory":
+def policy_factory(
+    config: PolicyConfig, num_workers: int = 1, num_threads: int | None = None
+) -> "PolicyFactory":
     """Return the factory of the policy that a configuration names.
 
     Args:
         config: Its path or type.
         num_workers: Processes that will share this machine's cores.
+        num_threads: Of torch on the CPU in each of them; a process's share of the cores if not given.
 
     Raises:
         ValueError: If there is nothing at the path.
@@ -121,15 +128,19 @@ def policy_factory(config: PolicyConfig, num_workers: int = 1) -> "PolicyFactory
         case "random":
             return MakeRandom()
         case _:
-            path = located(str(config.path))
-            _refuse_missing(path)
-            num_threads = max(1, (os.cpu_count() or 1) // num_workers)
-            return MakeLearned(path, config.device, num_threads)
+            share = max(1, (os.cpu_count() or 1) // num_workers)
+            return MakeLearned(located(str(config.path)), config.device, num_threads or share)
 
 
 def located(path: str) -> str:
-    """The folder of a shipped checkpoint for its name, where nothing else has that name; else `path`."""
-    return path if Path(path).exists() else str(shipped(path) or path)
+    """The folder of a shipped checkpoint for its name, where nothing else has that name; else `path`.
+
+    Raises:
+        ValueError: If there is nothing at a path that can only be one on this disk.
+    """
+    found = path if Path(path).exists() else str(shipped(path) or path)
+    _refuse_missing(found)
+    return found
 
 
 def _refuse_missing(path: str) -> None:

@@ -1,0 +1,56 @@
+"""`vega-collect` after a learner: pictures of the learner's size, and a word where conditions differ."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vega_policy.cli.collect import CollectConfig, LearnerConfig, prepare
+
+TRAINED = {"assets": "standin", "protocol": "oft", "image_size_px": 64}
+
+
+@pytest.fixture
+def learner(tmp_path: Path) -> LearnerConfig:
+    """A checkpoint as far as preparing reads it."""
+    (tmp_path / "learner").mkdir()
+    (tmp_path / "learner" / "config.json").write_text(json.dumps({"type": "vega", "trained_with": TRAINED}))
+    return LearnerConfig(path=str(tmp_path / "learner"))
+
+
+def config(folder: Path, learner: LearnerConfig, image_size_px: int | None, **changes: Any) -> CollectConfig:
+    return CollectConfig(
+        folder / "data",
+        task_ids=[0],
+        episodes=1,
+        assets="standin",
+        policy=learner,
+        image_size_px=image_size_px,
+        **changes,
+    )
+
+
+def test_pictures_have_the_learners_size_unless_another_is_asked_for(
+    tmp_path: Path, learner: LearnerConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection = prepare(config(tmp_path / "same", learner, None))
+    assert collection.make_env.image_size_px == collection.provenance["config"]["image_size_px"] == 64
+    assert capsys.readouterr().err == ""
+    assert prepare(config(tmp_path / "other", learner, 128)).make_env.image_size_px == 128
+    assert "trained with picture size in pixels 64, here it is 128" in capsys.readouterr().err
+    assert prepare(config(tmp_path / "none", LearnerConfig(), None)).make_env.image_size_px == 256
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_a_learner_computes_with_one_thread_however_many_workers_there_are(
+    tmp_path: Path, learner: LearnerConfig, num_workers: int
+) -> None:
+    make_learner = prepare(config(tmp_path, learner, None, num_workers=num_workers)).make_policy.make_learner
+    assert make_learner is not None
+    assert make_learner.num_threads == 1
+
+
+def test_a_learner_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing of the kind at"):
+        prepare(config(tmp_path, LearnerConfig(path=str(tmp_path / "lerner")), None))
