@@ -4,16 +4,26 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_arm import state
 from recorded import record, report
 
-from vega_policy.runtime.faults import SafeAction
+from vega_policy.cli.recordings import next_recording
+from vega_policy.runtime.chunks import PlayedRow
+from vega_policy.runtime.faults import Fault, FaultKind, SafeAction
 from vega_policy.runtime.loop import TickReport
-from vega_policy.runtime.recording import RecordingError
-from vega_policy.runtime.recordings import read_robot_recording, recordings_to_dataset
+from vega_policy.runtime.recording import MAX_TICKS_WAITING, RecordingError
+from vega_policy.runtime.recordings import (
+    read_robot_recording,
+    recordings_to_dataset,
+    refuse_unrecordable,
+)
+from vega_policy.runtime.robots.base import Reading
 from vega_policy.runtime.safety import Decision, Memory
 
 
@@ -103,11 +113,104 @@ def test_recordings_of_different_robots_are_not_mixed(tmp_path: Path) -> None:
         recordings_to_dataset([tmp_path / "run0", tmp_path / "run1"], tmp_path / "dataset")
 
 
-def test_a_tick_without_an_answer_of_the_robot_has_no_row(tmp_path: Path) -> None:
+def test_a_tick_in_which_the_arm_did_not_say_where_it_is_has_a_line_of_its_own(tmp_path: Path) -> None:
     recorder = record(tmp_path / "run", 3)
-    silent = TickReport(200.0, None, None, Decision(None, SafeAction.STOP, (), (), Memory()), None)
-    recorder.watch(silent)
+    fault = Fault(FaultKind.ROBOT_SILENT, 200.0)
+    decision = Decision(None, SafeAction.STOP, (), (fault,), Memory())
+    recorder.watch(TickReport(200.0, None, None, decision, None))
+    nowhere = replace(state(200.05), rotation=np.full((3, 3), np.nan))
+    recorder.watch(TickReport(200.05, Reading(nowhere, {}), None, decision, None))
+    recorder.watch(report(3))
     recorder.close()
-    assert len(read_robot_recording(tmp_path / "run").rows) == 3
+    assert len(read_robot_recording(tmp_path / "run").rows) == 4
+    unseen = [json.loads(line) for line in (tmp_path / "run" / "unseen.jsonl").read_text().splitlines()]
+    assert [row["now_s"] for row in unseen] == [200.0, 200.05]
+    assert unseen[0]["new_faults"] == [str(fault)]
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts == {"task": "pick up the bowl", "rate_hz": 20.0, "image_size_px": 32}
+
+
+def test_before_the_first_command_the_gripper_is_recorded_as_it_was_measured(tmp_path: Path) -> None:
+    recorder = record(tmp_path / "run", 0)
+    for index, is_held in enumerate((True, True, False, True)):
+        recorder.watch(report(index, is_held=is_held))
+    recorder.close()
+    grippers = [row["action"][6] for row in read_robot_recording(tmp_path / "run").rows]
+    assert grippers == pytest.approx([-1.0, -1.0, 1.0, 1.0]), "open, as it stood; then closed, as it was told"
+
+
+def test_a_torn_recording_does_not_keep_the_others_from_the_dataset(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path / "run0", 4).close()
+    for name in ("run1", "run2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run1" / "run.json").write_text('{"task": ')
+    folders = [tmp_path / f"run{index}" for index in range(3)]
+    assert recordings_to_dataset(folders, tmp_path / "dataset") == 1
+    assert [name in caplog.text for name in ("run0", "run1", "run2")] == [False, True, True]
+
+
+class FailsWhenTold:
+    """An action that cannot be written, and that holds the writer up until it may fail."""
+
+    def __init__(self) -> None:
+        self.is_reached, self.may_fail = threading.Event(), threading.Event()
+
+    def tolist(self) -> list[float]:
+        self.is_reached.set()
+        self.may_fail.wait(30)
+        raise OSError("no space left on device")
+
+
+def test_a_recorder_whose_disk_fails_while_its_queue_is_full_can_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, action = record(tmp_path / "run", 0), FailsWhenTold()
+    recorder.watch(replace(report(0), played=PlayedRow(action, 0.0)))  # type: ignore[arg-type]
+    assert action.is_reached.wait(30)
+    for _ in range(MAX_TICKS_WAITING):
+        recorder.watch(report(1))
+    put = recorder._ticks.put
+
+    def put_as_the_disk_fails(item: None) -> None:
+        action.may_fail.set()
+        put(item)
+
+    monkeypatch.setattr(recorder._ticks, "put", put_as_the_disk_fails)
+    closing = threading.Thread(target=recorder.close, daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
+
+
+def test_the_next_recording_has_a_number_of_its_own(tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset"
+    assert next_recording(dataset).name == "run00000"
+    for name in ("run00000", "run00002", "run_notes"):
+        (tmp_path / "dataset.recordings" / name).mkdir(parents=True)
+    assert next_recording(dataset).name == "run00003"
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "cameras"), [(10.0, ["image", "image2"]), (20.0, ["image"]), (20.0, ["front", "wrist"])]
+)
+def test_an_arm_that_a_dataset_cannot_hold_is_refused_before_the_run(
+    rate_hz: float, cameras: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="expected an arm at 20 Hz with the cameras image, image2"):
+        refuse_unrecordable(tmp_path / "dataset", rate_hz, cameras)
+
+
+def test_a_dataset_of_something_else_is_not_written_over(tmp_path: Path) -> None:
+    collected = tmp_path / "collected" / "meta"
+    collected.mkdir(parents=True)
+    (collected / "provenance.json").write_text('{"environment": {}}')
+    with pytest.raises(FileExistsError, match="dataset made of recordings"):
+        refuse_unrecordable(tmp_path / "collected", 20.0, ["image", "image2"])
+    record(tmp_path / "run0", 4).close()
+    with pytest.raises(FileExistsError, match="dataset made of recordings"):
+        recordings_to_dataset([tmp_path / "run0"], tmp_path / "collected")
+    for _ in range(2):
+        recordings_to_dataset([tmp_path / "run0"], tmp_path / "ours")
+    refuse_unrecordable(tmp_path / "ours", 20.0, ["image2", "image"])

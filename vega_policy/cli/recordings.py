@@ -36,8 +36,10 @@ def recordings_dir(record: Path) -> Path:
 
 
 def next_recording(record: Path) -> Path:
-    """A folder for one more recording, which does not exist yet."""
-    return recordings_dir(record) / f"run{len(_runs(record)):05d}"
+    """A folder for one more recording, after all others, of which some may have been deleted."""
+    numbers = (path.name.removeprefix("run") for path in _runs(record))
+    last = max((int(number) for number in numbers if number.isdecimal()), default=-1)
+    return recordings_dir(record) / f"run{last + 1:05d}"
 
 
 def rebuild(record: Path) -> str:

@@ -2,7 +2,8 @@
 
 A recording is a folder: `run.json`, `ticks.jsonl` with a line per tick, and a film per camera in Matroska,
 which needs no ending to be read. The k-th line belongs to the k-th frame of every film; whatever one file has
-beyond the others was cut off. `recordings_to_dataset` strings recordings together as a LeRobotDataset.
+beyond the others was cut off. Ticks in which the arm did not say where it is have their lines in
+`unseen.jsonl`. `recordings_to_dataset` strings recordings together as a LeRobotDataset.
 """
 
 import json
@@ -11,19 +12,20 @@ import queue
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vega_policy.runtime.faults import is_pose
 from vega_policy.runtime.loop import TickReport
 from vega_policy.runtime.observing import Observer, action_of
-from vega_policy.runtime.robots.base import Command, EndEffectorDelta
+from vega_policy.runtime.robots.base import Command, EndEffectorDelta, Reading
 from vega_policy.training.libero_data import ACTION_KEY, STATE_KEY, libero_frame
 
 logger = logging.getLogger(__name__)
 
-RUN, TICKS = "run.json", "ticks.jsonl"
+RUN, TICKS, UNSEEN = "run.json", "ticks.jsonl", "unseen.jsonl"
 CODEC = {"crf": "18", "preset": "veryfast", "tune": "zerolatency", "g": "2", "bf": "0", "threads": "1"}
 """x264: no frame waits for later ones, and every second can be decoded by itself."""
 CONTAINER = {"cluster_time_limit": "100", "flush_packets": "1"}  # ms: what a crash may take with it
@@ -61,6 +63,7 @@ class Recorder:
         self._ticks: queue.Queue[TickReport | None] = queue.Queue(MAX_TICKS_WAITING)
         self._films: dict[str, _Film] = {}
         self._failure: Exception | None = None
+        self._last_width_m: float | None = None
         self._thread = threading.Thread(target=self._write_all, name="recorder")
         self._thread.start()
 
@@ -88,23 +91,33 @@ class Recorder:
 
     def _write_all(self) -> None:
         try:
-            with (self.folder / TICKS).open("w", encoding="utf-8", buffering=1) as lines:
-                last_width_m = 0.0
+            with self._lines(TICKS) as lines, self._lines(UNSEEN) as unseen:
                 while (report := self._ticks.get()) is not None:
-                    if (
-                        report.reading is None
-                    ):  # nothing was seen: the log has it, a dataset has no row for it
-                        continue
-                    kept = libero_frame(self._observer.observation(report.reading, ""))
-                    for key, value in kept.items():
-                        if value.ndim == 3:
-                            self._film(key).add(value)
-                    if report.sent is not None:
-                        last_width_m = report.sent.gripper_width_m
-                    lines.write(json.dumps(self._row(report, kept[STATE_KEY], last_width_m)) + "\n")
+                    self._write(report, lines, unseen)
         except Exception as error:  # whatever a disk or an encoder raises: the arm goes on
             self._failure = error
+            while self._ticks.get() is not None:  # so that nobody waits for a place in a full queue
+                pass
         self._end_films()
+
+    def _lines(self, name: str) -> TextIO:
+        return (self.folder / name).open("w", encoding="utf-8", buffering=1)
+
+    def _write(self, report: TickReport, lines: TextIO, unseen: TextIO) -> None:
+        reading = report.reading
+        if reading is None or not is_pose(reading.state, np.size(reading.state.joints_rad)):
+            unseen.write(json.dumps(_decided(report)) + "\n")
+            return
+        kept = libero_frame(self._observer.observation(reading, ""))
+        for key, value in kept.items():
+            if value.ndim == 3:
+                self._film(key).add(value)
+        if report.sent is not None:
+            self._last_width_m = report.sent.gripper_width_m
+        elif self._last_width_m is None:  # nothing was sent yet: the gripper is left as it is
+            self._last_width_m = reading.state.gripper_width_m
+        row = self._row(report, reading, kept[STATE_KEY], self._last_width_m)
+        lines.write(json.dumps(row) + "\n")
 
     def _end_films(self) -> None:
         for film in self._films.values():
@@ -118,27 +131,34 @@ class Recorder:
             self._films[key] = _Film(film_path(self.folder, key), round(self._rate_hz))
         return self._films[key]
 
-    def _row(self, report: TickReport, state: NDArray[Any], last_width_m: float) -> dict[str, Any]:
+    def _row(
+        self, report: TickReport, reading: Reading, state: NDArray[Any], last_width_m: float
+    ) -> dict[str, Any]:
         """One tick in JSON; a hold counts as an action without motion."""
-        assert report.reading is not None
-        arm, decision = report.reading.state, report.decision
+        arm = reading.state
         sent = report.sent or Command(np.zeros(3), np.zeros(3), last_width_m)
         action = np.clip(action_of(sent, self._actions), -1.0, 1.0)
         return {
-            "now_s": report.now_s,
             STATE_KEY: state.tolist(),
             ACTION_KEY: action.tolist(),
             "joints_rad": arm.joints_rad.tolist(),
             "state_age_s": report.now_s - arm.time_s,
-            "frame_ages_s": {
-                name: report.now_s - frame.time_s for name, frame in report.reading.frames.items()
-            },
-            "policy_action": None if report.played is None else report.played.action.tolist(),
-            "is_sent": report.sent is not None,
-            "safe_action": int(decision.safe_action or 0),
-            "interventions": [[item.limit, item.asked, item.allowed] for item in decision.interventions],
-            "new_faults": [str(fault) for fault in decision.new_faults],
+            "frame_ages_s": {name: report.now_s - frame.time_s for name, frame in reading.frames.items()},
+            **_decided(report),
         }
+
+
+def _decided(report: TickReport) -> dict[str, Any]:
+    """What was asked, decided and sent in a tick, in JSON."""
+    decision = report.decision
+    return {
+        "now_s": report.now_s,
+        "policy_action": None if report.played is None else report.played.action.tolist(),
+        "is_sent": report.sent is not None,
+        "safe_action": int(decision.safe_action or 0),
+        "interventions": [[item.limit, item.asked, item.allowed] for item in decision.interventions],
+        "new_faults": [str(fault) for fault in decision.new_faults],
+    }
 
 
 def film_path(folder: Path, key: str) -> Path:

@@ -6,8 +6,9 @@ from what happened. What the policy had asked for, and what the guard did about 
 
 import itertools
 import json
+import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ from vega_policy.training.libero_data import ACTION_KEY, FPS, IMAGE_KEYS, STATE_
 if TYPE_CHECKING:
     from vega_policy.training.demonstrations import Demonstration
 
+logger = logging.getLogger(__name__)
+
+PROVENANCE_KEY = "robot_recordings"
 JOINTS_KEY, ASKED_KEY, CONTROL_KEY = "observation.joints", "policy_action", "control"
 CONTROL = (
     *("time_s", "has_policy_action", "is_sent", "safe_action", "interventions", "new_faults"),
@@ -75,6 +79,7 @@ def read_robot_recording(folder: Path) -> RobotRecording:
 
     Raises:
         FileNotFoundError: There is no recording.
+        ValueError: Its `run.json` is no JSON.
     """
     facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
     rows = list(_whole_lines(folder / TICKS))
@@ -86,7 +91,8 @@ def recordings_to_dataset(folders: Sequence[Path], root: Path) -> int:
     """Writes one episode per recording, replacing a dataset that was written there before.
 
     Returns:
-        The number of episodes; recordings without a single tick are left out.
+        The number of episodes; recordings without a single tick, or torn, are left out, the latter with a
+        warning.
 
     Raises:
         ValueError: No recording has a tick, or they differ in rate, picture size or number of joints.
@@ -94,7 +100,8 @@ def recordings_to_dataset(folders: Sequence[Path], root: Path) -> int:
     """
     from vega_policy.training.demonstrations import write_dataset
 
-    recordings = [recording for folder in folders if (recording := read_robot_recording(folder)).rows]
+    _refuse_foreign(root)
+    recordings = [recording for recording in _readable(folders) if recording.rows]
     if not recordings:
         raise ValueError("there is nothing to put into a dataset: no recording has a tick")
     size_px, num_joints = _common(recordings)
@@ -102,8 +109,50 @@ def recordings_to_dataset(folders: Sequence[Path], root: Path) -> int:
     extra = {JOINTS_KEY: joints, ASKED_KEY: VECTORS[ACTION_KEY], CONTROL_KEY: CONTROL}
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.films") as scratch:
         demonstrations = [_demonstration(item, Path(scratch) / item.folder.name) for item in recordings]
-        write_dataset(root, demonstrations, size_px, {"robot_recordings": len(recordings)}, extra)
+        write_dataset(root, demonstrations, size_px, {PROVENANCE_KEY: len(recordings)}, extra)
     return len(recordings)
+
+
+def _readable(folders: Sequence[Path]) -> Iterator[RobotRecording]:
+    for folder in folders:
+        try:
+            yield read_robot_recording(folder)
+        except (OSError, ValueError) as error:  # of which broken JSON is one
+            logger.warning("the recording in %s is left out, it cannot be read: %s", folder, error)
+
+
+def refuse_unrecordable(root: Path, rate_hz: float, cameras: Collection[str]) -> None:
+    """Finds out before a run what would keep its recording out of a dataset.
+
+    Args:
+        root: where the dataset shall be.
+        rate_hz: of the control loop.
+        cameras: the policy's names of them.
+
+    Raises:
+        ValueError: The rate or the cameras are not those of LIBERO's data.
+        FileExistsError: `root` holds something else than recordings of robots.
+    """
+    if rate_hz != FPS or not set(IMAGE_KEYS) <= set(cameras):
+        raise ValueError(
+            f"expected an arm at {FPS} Hz with the cameras {', '.join(IMAGE_KEYS)} to record, as in LIBERO's "
+            f"data; got {rate_hz:g} Hz and {', '.join(cameras) or 'no camera'}"
+        )
+    _refuse_foreign(root)
+
+
+def _refuse_foreign(root: Path) -> None:
+    """A dataset is written anew from its recordings, so one of something else would be lost."""
+    from vega_policy.training.demonstrations import PROVENANCE
+
+    if not root.exists():
+        return
+    file = root / PROVENANCE
+    if file.is_file() and PROVENANCE_KEY in json.loads(file.read_text(encoding="utf-8")):
+        return
+    raise FileExistsError(
+        f"expected a new folder or a dataset made of recordings, {root} is neither: choose another one"
+    )
 
 
 def count_frames(film: Path) -> int:
