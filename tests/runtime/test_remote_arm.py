@@ -1,15 +1,20 @@
 """An arm in another process: real sockets, no assertion on how long anything took."""
 
+import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
 from fake_arm import command
-from kinematic_arm import arm_process, connected
-from websockets.exceptions import ConnectionClosedError
+from kinematic_arm import arm_process, connected, host
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import ServerConnection, serve
 
 from vega_policy.runtime.clock import FakeClock, SystemClock
 from vega_policy.runtime.robots.remote import RemoteArm
@@ -158,3 +163,65 @@ def test_after_a_long_pause_the_news_is_new(uri: str) -> None:
         while arm.read().state.time_s < before_s - 0.5:
             assert time.monotonic() < deadline, "old readings are still coming in"
         assert arm.status["periods"] >= periods + 60
+
+
+def test_an_arm_whose_process_was_started_anew_is_found_again() -> None:
+    """Nothing moves it before a person has said go: the fault of the silence is latched in the loop."""
+    with running_host() as port:
+        arm = RemoteArm(f"ws://127.0.0.1:{port}", SystemClock())
+    with pytest.raises(ConnectionError, match="connection to the arm is lost"):
+        use(arm, RemoteArm.hold)
+    with running_host(port):
+        deadline = time.monotonic() + 60
+        while not answers(arm):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        arm.stop()
+        arm.close()
+
+
+def answers(arm: RemoteArm) -> bool:
+    try:
+        arm.read()
+    except ConnectionError:
+        return False
+    return True
+
+
+@contextmanager
+def running_host(port: int = 0) -> Iterator[int]:
+    """An arm served in a thread, and its port."""
+    served, ports, over = host(1.0), queue.Queue[int](), threading.Event()
+    thread = threading.Thread(target=served.run, args=(over, port, ports.put))
+    thread.start()
+    try:
+        yield ports.get(timeout=60)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_whatever_is_no_arm_is_left_at_once() -> None:
+    is_left = threading.Event()
+
+    def talk(connection: ServerConnection) -> None:
+        connection.send(pack({"protocol": "another"}))
+        with suppress(ConnectionClosed):
+            connection.recv(timeout=60)
+        if connection.state is not State.OPEN:
+            is_left.set()
+
+    with serve(talk, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.socket.getsockname()[1]
+        with pytest.raises(ConnectionError, match="its first message is"):
+            RemoteArm(f"ws://127.0.0.1:{port}", FakeClock())
+        assert is_left.wait(30)
+        server.shutdown()
+        thread.join()
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="such as ws://"):
+        RemoteArm("127.0.0.1:9000", FakeClock())

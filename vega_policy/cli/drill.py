@@ -32,8 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the drills and print the table; returns 1 if a limit was exceeded or a recording cannot be read."""
     config = parse(DrillConfig, argv, prog="drill")
     logging.basicConfig(level=logging.CRITICAL)
-    from vega_policy.cli.drill_stage import FAULTS, MIDDLE_M, Scene, Servers, base_x_m, run_drill
-    from vega_policy.cli.robot_parts import load_arm, start_sim_arm
+    from vega_policy.cli.drill_faults import FAULTS, run_drill
+    from vega_policy.cli.drill_servers import Servers
+    from vega_policy.cli.drill_stage import MIDDLE_M, Scene, base_x_m
+    from vega_policy.cli.robot_arms import load_arm, start_sim_arm
     from vega_policy.runtime.drill import HEADER
 
     try:
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = "\n".join([HEADER, *(outcome.row() for outcome in outcomes)])
     if config.output is not None:
         config.output.write_text(table + "\n", encoding="utf-8")
-    is_good = all(outcome.is_within_limits and outcome.num_rows > 0 for outcome in outcomes)
+    is_good = all(not outcome.broken_limits and outcome.num_rows > 0 for outcome in outcomes)
     return 0 if is_good else 1
 
 

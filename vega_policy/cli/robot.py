@@ -4,14 +4,14 @@ Nothing moves before a person has typed `go` (or said --yes). Ctrl-C stops the a
 afterwards. After a fault the arm holds; a person may clear it by typing `go`, an unattended run ends.
 
 Exit codes: 0 if the task was solved or the time is up, 1 if a fault or a lost robot ended the run, 2 for a
-mistake in the request, 130 after Ctrl-C or SIGTERM.
+mistake in the request, 130 after Ctrl-C, SIGTERM or a terminal that was closed.
 """
 
 import logging
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
     from vega_policy.cli.robot_parts import Parts
 
 ROBOT_TYPES = ("sim_arm", "panda", "lerobot")
-FLAGS = (
-    "--dry_run",
-    "--yes",
-    "--view",
-)  # what stands between a person and a motion is a word, not an equation
+# What stands between a person and a motion is a word, not an equation.
+FLAGS = ("--dry_run", "--yes", "--view")
 
 
 @dataclass
@@ -54,7 +51,7 @@ class RobotChoice:
 class ActorConfig:
     """A policy in this process."""
 
-    path: str | None = None  # checkpoint folder, Hub id, or a YAML of configs/policy for an untrained policy
+    path: str | None = None  # vega-tiny, a checkpoint folder, a Hub id, or a YAML for an untrained policy
     type: str | None = None  # hold: a policy that asks for no motion
     device: str | None = None  # e.g. cuda; the policy's own if not given
 
@@ -78,9 +75,7 @@ class RobotRunConfig:
     duration_s: float = 30.0  # after which the run ends
     seed: int = 0  # of the policy's episode
     dry_run: bool = False  # print every command instead of sending it
-    yes: bool = (
-        False  # do not ask before the first motion, and end at a fault instead of waiting for a person
-    )
+    yes: bool = False  # do not ask before the first motion; end at a fault instead of waiting for a person
     record: Path | None = None  # a LeRobotDataset to which this run is added as an episode
     view: bool = False  # show the run live in rerun
 
@@ -96,6 +91,11 @@ class RobotRunConfig:
                 raise ValueError(f"expected --{name} > 0, got {getattr(self, name)}")
         if self.sim.speed != 1.0 and self.robot.type != "sim_arm":
             raise ValueError(f"expected --sim.speed=1 with a real arm, got {self.sim.speed}")
+        if self.dry_run and self.record is not None:
+            raise ValueError(
+                "expected either --dry_run or --record, got both: a recording's actions are what an arm was "
+                "sent, and a dry run sends nothing"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse(RobotRunConfig, arguments, prog="vega-robot")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("libav").setLevel(logging.ERROR)  # x264 would print its statistics
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the latter as a terminal or an SSH connection ends
+        signal.signal(number, signal.default_int_handler)
     from vega_policy.cli.robot_parts import assemble
 
     with ExitStack() as stack:
@@ -127,10 +128,12 @@ def confirm(summary: str) -> None:
     Raises:
         ValueError: They do not, or nobody is there.
     """
+    from vega_policy.cli.robot_parts import ask_person
+
     if not sys.stdin.isatty():
         raise ValueError("expected a person at a terminal to confirm the first motion; --yes does without")
     print(summary)
-    if input("The arm is about to move. A hand on the stop button? Type go: ").strip() != "go":
+    if ask_person("The arm is about to move. A hand on the stop button? Type go: ") != "go":
         raise ValueError("not confirmed, nothing was moved")
 
 
@@ -146,8 +149,9 @@ def run(parts: "Parts") -> int:
     except OSError as error:
         print(f"vega-robot: the robot is lost: {error}", file=sys.stderr)
         code = 1
-    print(parts.report())
-    parts.keep_recording()
+    for line in (parts.report(), parts.keep_recording()):
+        with suppress(OSError):  # the terminal may be gone, and the recording has to be kept all the same
+            print(line, end="", flush=True)
     return code
 
 

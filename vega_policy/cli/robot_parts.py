@@ -1,38 +1,33 @@
-"""From the configuration of `vega-robot` to its parts: arm, policy, loop, and who watches."""
+"""From the configuration of `vega-robot` to its parts: policy, loop, and who watches."""
 
-import importlib
-import importlib.resources
-import json
-import subprocess
 import sys
+import termios
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vega_policy.cli.parsing import parse
+from vega_policy.cli.robot_arms import connect, default_arm, load_arm
+from vega_policy.cli.serve import read_token
 from vega_policy.runtime.chunks import RULES
 from vega_policy.runtime.clock import Clock, SystemClock
 from vega_policy.runtime.loop import ControlLoop, Watcher
-from vega_policy.runtime.observing import Observer
+from vega_policy.runtime.observing import Observer, policy_thread
 from vega_policy.runtime.pace import PaceReport
 from vega_policy.runtime.recording import Recorder
+from vega_policy.runtime.recordings import refuse_unrecordable
 from vega_policy.runtime.robots.base import Robot
 from vega_policy.runtime.robots.config import ArmConfig
 from vega_policy.runtime.robots.dry_run import DryRun
-from vega_policy.runtime.robots.panda import HoldStep, Panda
 from vega_policy.runtime.robots.remote import RemoteArm
 from vega_policy.runtime.safety import Guard
-from vega_policy.runtime.sources import ChunkRequest, PolicyThread
-from vega_policy.runtime.specs import libero_spec
+from vega_policy.runtime.sources import PolicyThread
+from vega_policy.runtime.specs import PolicySpec, libero_spec
 from vega_policy.runtime.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from vega_policy.cli.robot import RobotRunConfig
-    from vega_policy.cli.sim_arm import SimArmConfig
-
-CONFIGS = Path(str(importlib.resources.files("vega_policy.configs"))) / "robot"
 
 
 @dataclass(frozen=True)
@@ -65,19 +60,20 @@ class Parts:
             lines.append(f"arm: {status.get('periods', '?')} periods, {status['late_periods']} of them late")
         counts = ", ".join(f"{name} {count}" for name, count in self.supervisor.interventions.most_common())
         lines.append(f"guard: {counts or 'no interventions'}; held in {self.supervisor.num_held} ticks")
-        return "\n".join([*lines, *(f"fault: {fault}" for fault in self.supervisor.faults)])
+        lines += [f"fault: {fault}" for fault in self.supervisor.faults]
+        return "".join(f"{line}\n" for line in lines)
 
-    def keep_recording(self) -> None:
-        """Ends the recording and puts all of its folder into the dataset."""
+    def keep_recording(self) -> str:
+        """Ends the recording and puts all of its folder into the dataset; says what was written."""
         if self.recorder is None or self.dataset is None:
-            return
+            return ""
         self.recorder.close()
         from vega_policy.cli.recordings import rebuild
 
         try:
-            print(rebuild(self.dataset))
+            return f"{rebuild(self.dataset)}\n"
         except (ValueError, OSError) as error:  # the recordings stay, and can be put together later
-            print(f"vega-robot: no dataset was written: {error}", file=sys.stderr)
+            return f"no dataset was written: {error}\n"
 
 
 def assemble(config: "RobotRunConfig", stack: ExitStack) -> Parts:
@@ -89,7 +85,9 @@ def assemble(config: "RobotRunConfig", stack: ExitStack) -> Parts:
         RuntimeError: The simulated arm cannot be built, or the server refuses.
         ImportError: The driver's module is not there.
     """
-    arm = load_arm(config.robot.arm or _default_arm(config.robot.type))
+    arm = load_arm(config.robot.arm or default_arm(config.robot.type))
+    if config.record is not None:
+        refuse_unrecordable(config.record, arm.rate_hz, arm.cameras)
     clock = SystemClock(config.sim.speed)
     robot, facts = connect(config, clock, arm, stack)
     task = config.task or facts.get("task")
@@ -100,28 +98,10 @@ def assemble(config: "RobotRunConfig", stack: ExitStack) -> Parts:
         arm = replace(arm, base_position_m=(x_m, y_m, z_m))
     observer = Observer(arm.cameras, arm.base_position_m, arm.image_size_px)
     observer.observation(robot.read(), task)  # a missing camera is found before anything moves
-    source = policy_source(config, observer, arm.rate_hz, stack)
+    source = policy_source(config, observer, arm, stack)
     status = _status_of(robot)
-    supervisor = Supervisor(
-        clock,
-        config.duration_s,
-        is_solved=lambda: bool(status().get("is_success")),
-        ask=None if config.yes or config.dry_run or not sys.stdin.isatty() else input,
-    )
-    facts_kept = {
-        "task": task,
-        "robot": config.robot.type,
-        "policy": _policy_name(config),
-        "seed": config.seed,
-    }
-    recorder = _recorder(config, observer, arm, facts_kept)
-    if recorder is not None:
-        stack.callback(recorder.close)  # also if nobody confirms the first motion
-    watchers: list[Watcher] = [supervisor, *([recorder] if recorder else [])]
-    if config.view:
-        from vega_policy.runtime.live_view import LiveView
-
-        watchers.append(LiveView())
+    supervisor = _supervisor(config, clock, status)
+    recorder = _recorder(config, observer, arm, task, stack)
     loop = ControlLoop(
         DryRun(robot) if config.dry_run else robot,
         source,
@@ -130,47 +110,9 @@ def assemble(config: "RobotRunConfig", stack: ExitStack) -> Parts:
         actions=arm.actions,
         playback=config.playback,
         task=task,
-        watchers=watchers,
+        watchers=[supervisor, *([recorder] if recorder else []), *_live_view(config)],
     )
     return Parts(loop, supervisor, status, _summary(config, arm, task), recorder, config.record)
-
-
-def load_arm(name: str) -> ArmConfig:
-    """An arm's description by its name in configs/robot, or from a file.
-
-    Raises:
-        SystemExit: An unknown key or a bad value, with a message that names it.
-        ValueError: There is no such description.
-    """
-    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    path = CONFIGS / f"{name}.yaml" if name in known else Path(name)
-    if not path.is_file():
-        raise ValueError(f"expected --robot.arm to be a file or one of {', '.join(known)}, got {name}")
-    return parse(ArmConfig, [f"--config_path={path}"], prog="vega-robot")
-
-
-def _default_arm(robot_type: str) -> str:
-    if robot_type == "lerobot":
-        raise ValueError("expected --robot.arm=FILE.yaml with the limits of your arm, see docs/deployment.md")
-    return robot_type
-
-
-def connect(
-    config: "RobotRunConfig", clock: Clock, arm: ArmConfig, stack: ExitStack
-) -> tuple[Robot, Mapping[str, Any]]:
-    """The robot, and what is known of it besides."""
-    choice, hold_step = config.robot, HoldStep.within(arm.limits, 1 / arm.rate_hz)
-    if choice.address is not None or choice.type == "sim_arm":
-        address = choice.address or start_sim_arm(config.sim, stack)
-        remote = RemoteArm(address, clock)
-        stack.callback(remote.close)
-        return remote, remote.facts
-    if choice.type == "panda":
-        driver, cameras = load_object(str(choice.driver))(clock)
-        return Panda(driver, cameras, hold_step), {}
-    from vega_policy.runtime.robots.lerobot_arm import open_lerobot_arm
-
-    return open_lerobot_arm(Path(str(choice.lerobot)), clock, arm.rate_hz, hold_step, stack), {}
 
 
 def _status_of(robot: Robot) -> Callable[[], Mapping[str, Any]]:
@@ -180,68 +122,24 @@ def _status_of(robot: Robot) -> Callable[[], Mapping[str, Any]]:
     return lambda: remote.status
 
 
-def start_sim_arm(sim: "SimArmConfig", stack: ExitStack) -> str:
-    """Starts the simulated arm as a child that ends with this process; returns its address.
-
-    Raises:
-        RuntimeError: It did not start; what it said is on standard error.
-    """
-    options = {field.name: getattr(sim, field.name) for field in fields(sim)}
-    command = [sys.executable, "-m", "vega_policy.cli.sim_arm", "--with_parent=true"]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    stack.callback(_end, process)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError("the simulated arm did not start")
-    return f"ws://127.0.0.1:{json.loads(line)['port']}"
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def load_object(name: str) -> Any:
-    """What `module:attribute` names.
-
-    Raises:
-        ValueError: It is not of that form, or the module lacks the attribute.
-        ImportError: There is no such module.
-    """
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise ValueError(f"expected --robot.driver=module:function, got {name}")
-    found = importlib.import_module(module)
-    if not hasattr(found, attribute):
-        raise ValueError(f"expected {attribute} in {module}, it has {', '.join(dir(found))}")
-    return getattr(found, attribute)
-
-
 def policy_source(
-    config: "RobotRunConfig", observer: Observer, rate_hz: float, stack: ExitStack
+    config: "RobotRunConfig", observer: Observer, arm: ArmConfig, stack: ExitStack
 ) -> PolicyThread:
-    """The policy in a thread of its own, already loaded or connected."""
-    policy = _policy(config, rate_hz, stack)
+    """The policy in a thread of its own, already loaded or connected.
 
-    def infer(request: ChunkRequest) -> Any:
-        return policy.act(observer.asked(request))
+    Raises:
+        SpecMismatchError: It does not fit the arm.
+    """
+    name = f"vega-robot {config.robot.type}"
+    policy = _policy(config, libero_spec(tuple(arm.cameras), 7, arm.rate_hz, name), stack)
+    return policy_thread(policy, observer, config.seed)
 
-    return PolicyThread(infer, lambda: policy.reset(config.seed))
 
-
-def _policy(config: "RobotRunConfig", rate_hz: float, stack: ExitStack) -> Any:
+def _policy(config: "RobotRunConfig", robot: PolicySpec, stack: ExitStack) -> Any:
     if config.server is not None:
         from vega_policy.runtime.client import PolicyClient, Retry
 
-        token = config.token_file.read_text(encoding="utf-8").strip() if config.token_file else None
-        robot = libero_spec(("image", "image2"), 7, rate_hz, f"vega-robot {config.robot.type}")
+        token = read_token(config.token_file)
         return stack.enter_context(
             PolicyClient(
                 config.server, robot=robot, token=token, timeout_s=config.timeout_s, retry=Retry(attempts=2)
@@ -252,21 +150,58 @@ def _policy(config: "RobotRunConfig", rate_hz: float, stack: ExitStack) -> Any:
 
         return HoldPolicy(7)
     from vega_policy.cli.policies import MakeLearned, PolicyConfig, policy_factory
+    from vega_policy.runtime.serving import spec_of
 
     # One thread of the two cores that a robot's computer may have: the loop and the arm need the other.
     make = policy_factory(PolicyConfig(path=config.policy.path, device=config.policy.device), num_workers=2)
     assert isinstance(make, MakeLearned)
-    return make.load()
+    acting = make.load()
+    spec_of(acting, robot.control_hz, make.path).refuse_mismatch(robot)
+    return acting
+
+
+def _supervisor(
+    config: "RobotRunConfig", clock: Clock, status: Callable[[], Mapping[str, Any]]
+) -> Supervisor:
+    is_attended = not config.yes and not config.dry_run and sys.stdin.isatty()
+    return Supervisor(
+        clock,
+        config.duration_s,
+        is_solved=lambda: bool(status().get("is_success")),
+        ask=ask_person if is_attended else None,
+    )
+
+
+def ask_person(question: str) -> str:
+    """What a person at the terminal answers; what they typed before the question answers something else."""
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    return input(question).strip()
 
 
 def _recorder(
-    config: "RobotRunConfig", observer: Observer, arm: ArmConfig, facts: Mapping[str, Any]
+    config: "RobotRunConfig", observer: Observer, arm: ArmConfig, task: str, stack: ExitStack
 ) -> Recorder | None:
     if config.record is None:
         return None
     from vega_policy.cli.recordings import next_recording
 
-    return Recorder(next_recording(config.record), observer, arm.actions, arm.rate_hz, facts)
+    facts = {
+        "task": task,
+        "robot": config.robot.type,
+        "policy": _policy_name(config),
+        "seed": config.seed,
+    }
+    recorder = Recorder(next_recording(config.record), observer, arm.actions, arm.rate_hz, facts)
+    stack.callback(recorder.close)  # also if nobody confirms the first motion
+    return recorder
+
+
+def _live_view(config: "RobotRunConfig") -> list[Watcher]:
+    if not config.view:
+        return []
+    from vega_policy.runtime.live_view import LiveView
+
+    return [LiveView()]
 
 
 def _policy_name(config: "RobotRunConfig") -> str:

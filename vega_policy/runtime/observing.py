@@ -13,8 +13,9 @@ from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from vega_policy.names import nearest_name_error
+from vega_policy.runtime.batching import SessionPolicy
 from vega_policy.runtime.robots.base import Command, EndEffectorDelta, Reading
-from vega_policy.runtime.sources import ChunkRequest
+from vega_policy.runtime.sources import ChunkRequest, PolicyThread
 from vega_policy.runtime.specs import AHEAD, DELAY, nest
 
 
@@ -68,6 +69,17 @@ class Observer:
         if camera not in reading.frames:
             raise nearest_name_error("camera of the robot", camera, reading.frames)
         return square(reading.frames[camera].pixels, self.image_size_px)
+
+
+def policy_thread(policy: SessionPolicy, observer: Observer, seed: int) -> PolicyThread:
+    """A policy for LIBERO, here or behind a client, as a control loop's source of chunks.
+
+    Args:
+        policy: for one robot.
+        observer: shows it what the robot sees.
+        seed: of its episodes.
+    """
+    return PolicyThread(lambda request: policy.act(observer.asked(request)), lambda: policy.reset(seed))
 
 
 def square(picture: UInt8[np.ndarray, "height width 3"], size_px: int) -> UInt8[np.ndarray, "size size 3"]:

@@ -28,8 +28,8 @@ class ArmConfig:
     image_size_px: int = 256
 
     def __post_init__(self) -> None:
-        if self.rate_hz <= 0 or self.image_size_px < 16 or self.image_size_px % 2:
+        if not 0 < self.rate_hz < float("inf") or self.image_size_px < 16 or self.image_size_px % 2:
             raise ValueError(
-                "expected a positive rate_hz and an even image_size_px of at least 16, got "
+                "expected a positive, finite rate_hz and an even image_size_px of at least 16, got "
                 f"{self.rate_hz} and {self.image_size_px}"
             )

@@ -1,6 +1,7 @@
 """Readings and commands as messages of the wire, for an arm in another process.
 
-What comes in is checked for its types and shapes only: whether the numbers make sense is the guard's to say.
+Commands are checked, since they move an arm. Of a reading only the pictures are: whether a state makes sense
+is the guard's to say.
 """
 
 from collections.abc import Mapping

@@ -9,8 +9,8 @@ import threading
 from collections import deque
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.sync.client import ClientConnection, connect
 
 from vega_policy.runtime.client import limit_sending
 from vega_policy.runtime.clock import Clock
@@ -20,6 +20,7 @@ from vega_policy.runtime.robots.server import PROTOCOL
 from vega_policy.runtime.wire import WireError, pack, unpack
 
 CONNECT_TIMEOUT_S = 5.0  # wall time
+RECONNECT_S = 1.0  # wall time between attempts
 SEND_TIMEOUT_S = 0.02  # an order that does not even leave: a fraction of a period
 NUM_ECHOES = 64
 """Orders from which the clocks' difference is found: 3 s at 20 Hz, in which no two clocks drift apart."""
@@ -27,6 +28,9 @@ NUM_ECHOES = 64
 
 class RemoteArm:
     """A connection to an `ArmServer`; a `Robot`.
+
+    A connection that is lost is made anew in the background, once a second. Until then every call fails, and
+    what the control loop does after that is its own decision.
 
     Attributes:
         facts: what the arm's process said of it.
@@ -41,32 +45,18 @@ class RemoteArm:
             clock: the control loop's.
 
         Raises:
+            ValueError: `uri` is none.
             OSError: Nothing answers there, or it is no arm, or another control loop has it.
         """
-        self._clock = clock
-        try:
-            self._connection = connect(
-                uri,
-                compression=None,
-                max_size=16 * 2**20,
-                open_timeout=CONNECT_TIMEOUT_S,
-                close_timeout=1.0,
-                ping_interval=None,  # ages say more, and sooner
-                proxy=None,
-            )
-        except InvalidHandshake as error:
-            raise ConnectionError(f"expected an arm at {uri}, the connection failed: {error}") from error
-        limit_sending(self._connection.socket, SEND_TIMEOUT_S)
+        self._uri, self._clock = uri, clock
         self._offsets_s: deque[float] = deque(maxlen=NUM_ECHOES)
         self._reading: Reading | None = None
-        self.facts = self._receive(CONNECT_TIMEOUT_S)
-        if self.facts.pop("protocol", None) != PROTOCOL:
-            raise ConnectionError(f"expected an arm at {uri}, its first message is {self.facts!r:.200}")
-        self.status: dict[str, Any] = {}
-        self._order("greet")
-        self._take_in(self._receive(CONNECT_TIMEOUT_S))
         self._failure: ConnectionError | None = None
-        threading.Thread(target=self._listen, name="remote-arm", daemon=True).start()
+        self._is_closed = threading.Event()
+        self.facts: dict[str, Any] = {}
+        self.status: dict[str, Any] = {}
+        self._connection = self._connected()
+        threading.Thread(target=self._keep_listening, name="remote-arm", daemon=True).start()
 
     def read(self) -> Reading:
         """The newest reading that has arrived; it ages if none does."""
@@ -94,29 +84,60 @@ class RemoteArm:
 
     def close(self) -> None:
         """Ends the connection; the arm then holds by itself."""
+        self._is_closed.set()
         self._connection.close()
 
     def _order(self, name: str, **details: Any) -> None:
+        self._send(self._connection, name, **details)
+
+    def _send(self, connection: ClientConnection, name: str, **details: Any) -> None:
         try:
-            self._connection.send(pack({"order": name, "sent_s": self._clock.now_s(), **details}))
+            connection.send(pack({"order": name, "sent_s": self._clock.now_s(), **details}))
         except ConnectionClosed as error:
             raise ConnectionError(f"the connection to the arm is lost: {error}") from error
 
-    def _listen(self) -> None:
+    def _connected(self) -> ClientConnection:
+        """A connection over which a first reading has come.
+
+        Raises:
+            OSError: Nothing answers there, or it is no arm, or another one than before.
+        """
+        connection = _open(self._uri)
+        try:
+            facts = _receive(connection, CONNECT_TIMEOUT_S)
+            if facts.pop("protocol", None) != PROTOCOL:
+                raise ConnectionError(f"expected an arm at {self._uri}, its first message is {facts!r:.200}")
+            if self.facts and pack(facts) != pack(self.facts):
+                raise ConnectionError(f"expected the arm that was at {self._uri} before, found another")
+            self.facts = facts
+            self._offsets_s.clear()
+            self._send(connection, "greet")
+            self._take_in(_receive(connection, CONNECT_TIMEOUT_S))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _keep_listening(self) -> None:
         """Takes everything in as it comes: a backlog would be old news when a person has said go."""
-        try:
-            while True:
-                self._take_in(self._receive(timeout_s=None))
-        except ConnectionError as error:
-            self._failure = error
+        while not self._is_closed.is_set():
+            try:
+                while True:
+                    self._take_in(_receive(self._connection, timeout_s=None))
+            except ConnectionError as error:
+                self._failure = error
+            self._connect_anew()
 
-    def _receive(self, timeout_s: float | None) -> dict[str, Any]:
-        try:
-            return unpack(self._connection.recv(timeout=timeout_s))
-        except ConnectionClosed as error:
-            raise ConnectionError(f"the connection to the arm is lost: {error}") from error
-        except WireError as error:
-            raise ConnectionError(f"the arm sent something else than a reading: {error}") from error
+    def _connect_anew(self) -> None:
+        while not self._is_closed.wait(RECONNECT_S):
+            try:
+                self._connection = self._connected()
+            except OSError:  # those who call are told why the old connection was lost
+                continue
+            self._failure = None
+            break
+        if self._is_closed.is_set():
+            self._connection.close()
 
     def _take_in(self, message: dict[str, Any]) -> None:
         known: dict[str, Frame] = dict(self._reading.frames) if self._reading else {}
@@ -127,3 +148,31 @@ class RemoteArm:
             self.status = message["status"]
         except (WireError, KeyError, TypeError, ValueError) as error:
             raise ConnectionError(f"the arm sent something else than a reading: {error!r}") from error
+
+
+def _open(uri: str) -> ClientConnection:
+    try:
+        connection = connect(
+            uri,
+            compression=None,
+            max_size=16 * 2**20,
+            open_timeout=CONNECT_TIMEOUT_S,
+            close_timeout=1.0,
+            ping_interval=None,  # ages say more, and sooner
+            proxy=None,
+        )
+    except InvalidURI as error:
+        raise ValueError(f"expected an arm's address such as ws://127.0.0.1:9000, got {uri}") from error
+    except InvalidHandshake as error:
+        raise ConnectionError(f"expected an arm at {uri}, the connection failed: {error}") from error
+    limit_sending(connection.socket, SEND_TIMEOUT_S)
+    return connection
+
+
+def _receive(connection: ClientConnection, timeout_s: float | None) -> dict[str, Any]:
+    try:
+        return unpack(connection.recv(timeout=timeout_s))
+    except ConnectionClosed as error:
+        raise ConnectionError(f"the connection to the arm is lost: {error}") from error
+    except WireError as error:
+        raise ConnectionError(f"the arm sent something else than a reading: {error}") from error
