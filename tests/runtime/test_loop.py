@@ -351,12 +351,14 @@ def test_a_clock_that_ran_back_does_not_put_the_loop_to_sleep() -> None:
     assert FaultKind.CLOCK in rig.faults()
 
 
-def test_an_interruption_stops_the_arm() -> None:
+@pytest.mark.parametrize("broken", [set(), {"stop"}])
+def test_an_interruption_stops_the_arm_and_remains_one_if_the_arm_is_gone(broken: set[str]) -> None:
     rig = Rig(num_ticks=5)
+    rig.arm.broken = broken
 
     def interrupt() -> bool:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         rig.loop.run(interrupt)
-    assert rig.arm.orders[-1] == "stop"
+    assert (rig.arm.orders[-1] == "stop") == (not broken)

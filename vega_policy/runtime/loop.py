@@ -114,10 +114,16 @@ class ControlLoop:
                 self.tick()
                 due_s = _next_due_s(due_s, self._clock.now_s(), period_s)
         except BaseException:
-            self._robot.stop()
+            self._stop_at_once()
             raise
         answers = (fault.safe_action for fault in self._memory.faults)
         self._stand(max(answers, default=SafeAction.HOLD))
+
+    def _stop_at_once(self) -> None:
+        try:
+            self._robot.stop()
+        except OSError as error:  # why the run ends is what the caller has to know
+            logger.error("the robot could not be told to stop: %s", error)
 
     def tick(self) -> TickReport:
         """One period's work; `run` calls it at the loop's rate."""

@@ -117,17 +117,15 @@ class Guard:
         known = memory.measured
         if tick.measured is not None and is_pose(tick.measured, len(self.limits.joint_low_rad)):
             known = tick.measured
-        next_memory = replace(memory, tick_s=tick.now_s, measured=known, faults=faults)
         asked, answer = self._answer(memory, tick, faults)
-        if answer is None:
-            next_memory = replace(next_memory, command_s=tick.now_s)
+        command_s = tick.now_s if answer is None else memory.command_s
+        seen = replace(memory, tick_s=tick.now_s, command_s=command_s, measured=known, faults=faults)
         if asked is None or known is None:
-            memory = replace(next_memory, translation=Motion(), rotation=Motion())
-            return Decision(None, answer, (), new_faults, memory)
-        command, interventions, memory = self._limited(
-            asked, known, self._elapsed_s(memory, tick), next_memory
-        )
-        return Decision(command, answer, interventions, new_faults, memory)
+            at_rest = replace(seen, translation=Motion(), rotation=Motion())
+            return Decision(None, answer, (), new_faults, at_rest)
+        dt_s = self._elapsed_s(memory, tick)
+        command, interventions, moving = self._limited(asked, known, dt_s, seen)
+        return Decision(command, answer, interventions, new_faults, moving)
 
     def _answer(
         self, memory: Memory, tick: Tick, faults: tuple[Fault, ...]
@@ -136,8 +134,10 @@ class Guard:
         if not faults and tick.command is not None:
             return tick.command, None
         answer = max((fault.safe_action for fault in faults), default=SafeAction.SLOW_STOP)
-        asked = self._slowing_down(memory) if answer is SafeAction.SLOW_STOP else None
-        return asked, SafeAction.HOLD if asked is None and answer is SafeAction.SLOW_STOP else answer
+        if answer is not SafeAction.SLOW_STOP:
+            return None, answer
+        slower = self._slowing_down(memory)
+        return slower, SafeAction.HOLD if slower is None else SafeAction.SLOW_STOP
 
     def _new_faults(self, memory: Memory, tick: Tick) -> tuple[Fault, ...]:
         # A fault that is latched explains why no command comes.
