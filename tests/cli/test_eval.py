@@ -155,7 +155,7 @@ def test_a_real_task_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (provenance["assets"], provenance["protocol"]) == ("standin", "oft")
     assert provenance["versions"]["mujoco"] == "3.3.2"
     assert provenance["config"]["first_trial"] == 7
-    assert provenance["git_revisions"] == [git_revision()]
+    assert len(provenance["git_revisions"]) == 1, "one session"
     assert "libero_spatial" in (tmp_path / "report.html").read_text()
     assert main([*request, "--trials=1", "--first_trial=7"]) == 2
     assert "--resume=true" in capsys.readouterr().err

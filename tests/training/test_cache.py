@@ -1,6 +1,8 @@
 """The cache gives what LeRobot and the simulator give, and is never believed when it should not be."""
 
 import json
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from lerobot.configs.types import NormalizationMode  # noqa: F401  (registers LeRobot's types)
+from lerobot.datasets import video_utils
 from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.factory import make_policy
+from small_data import make_dataset
 from torch.utils.data import default_collate
 from torchvision.transforms.v2 import Identity
 
@@ -158,6 +162,36 @@ def test_another_simulator_does_not_get_these_features(
         CachedDataset(plain, tmp_path).add_features(plain, tmp_path, policy, "float16")
     assert len(list(tmp_path.glob("features-*"))) == len(changes)
     assert len(list(tmp_path.glob("pictures-*"))) == 2
+
+
+def test_a_changed_dataset_does_not_get_the_old_ones_pictures(
+    small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    root = make_dataset(tmp_path / "data")
+    old = CachedDataset(plain_dataset(root, small_policy), tmp_path / "cache")[0]
+    shutil.rmtree(tmp_path / "data.recordings")
+    make_dataset(root, seed=1)  # as many frames, under the same names
+    video_utils._default_decoder_cache.clear()  # LeRobot keeps films open by name
+    plain = plain_dataset(root, small_policy)
+    new, expected = CachedDataset(plain, tmp_path / "cache")[0], plain[0]
+    for key in small_policy.cameras:
+        assert torch.equal(new[key], expected[key])
+        assert not torch.equal(new[key], old[key])
+
+
+def test_two_processes_do_not_fill_a_store_twice(tmp_path: Path) -> None:
+    """The second asks while the first is at work; it has to wait, and finds everything done."""
+    second = threading.Thread(target=lambda: array_store(tmp_path).ensure(counting_fill))
+
+    def slow_fill(first: int, last: int) -> np.ndarray:
+        if first == 0:
+            second.start()
+            second.join(timeout=1)  # it would be done by now if it did not wait
+        return counting_fill(first, last)
+
+    assert array_store(tmp_path).ensure(slow_fill) == 10
+    second.join()
+    assert counting_fill.calls == [(0, 3), (3, 6), (6, 9), (9, 10)]  # type: ignore[attr-defined]
 
 
 def test_transforms_are_refused(small_dataset: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from lerobot.processor.env_processor import LiberoProcessorStep
 
 from vega_policy.training.libero_data import (
+    check_films,
     check_libero_dataset,
     libero_features,
     libero_frame,
@@ -63,6 +64,16 @@ def test_a_good_dataset_passes_and_so_does_one_that_declares_10_fps() -> None:
     check_libero_dataset(metadata())
     check_libero_dataset(metadata(fps=10))
     check_libero_dataset(metadata(features={"observation.images.third": libero_features(64)["action"]}))
+
+
+@pytest.mark.parametrize(
+    ("cameras", "films", "message"),
+    [(["a", "b"], ["b"], "a are single images"), ([], [], "no camera")],
+)
+def test_films_are_asked_for_where_they_are_read(cameras: list[str], films: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"{message}.*convert_image_to_video"):
+        check_films(SimpleNamespace(repo_id="someone/libero", camera_keys=cameras, video_keys=films))
+    check_films(SimpleNamespace(repo_id="someone/libero", camera_keys=["a"], video_keys=["a"]))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Pretraining of a world simulator on a few synthetic films, from the command to the frozen features."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,6 +106,7 @@ def test_every_step_and_the_validations_are_logged(trained: Path) -> None:
     card = json.loads((trained / "pretraining.json").read_text())
     assert {f"validation_{name}" for name in card["validation"]} == validated
     assert card["config"]["vae"]["steps"] == 6
+    assert len(card["git_revisions"]) == 1, "one session"
 
 
 class KilledError(Exception):
@@ -147,6 +149,12 @@ def test_another_request_or_an_unfinished_run_is_refused(
     assert "--resume=true" in capsys.readouterr().err
     assert main(command(root, tmp_path / "tiny", "--resume=true", "--vae.lr=0.5")) == 2
     assert "vae.lr: 0.002 became 0.5" in capsys.readouterr().err
+    info = root / "meta" / "info.json"
+    before = info.stat()
+    os.utime(info)
+    assert main(command(root, tmp_path / "tiny", "--resume=true")) == 2
+    assert "dataset_files: " in capsys.readouterr().err
+    os.utime(info, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_part_of_an_architecture_does_not_become_the_largest_model(

@@ -2,6 +2,8 @@
 
 For several GPUs start it with `accelerate launch` or `torchrun`, as `-m vega_policy.cli.train`.
 
+What was asked for is kept in `<output_dir>/request.json`, with the code revision of every session.
+
 Exit codes: 0 when all steps are done, 1 if training stopped (a loss that is not finite, say), 2 if nothing
 was started because of a mistake in the request, 130 after Ctrl-C; then `--resume=true` goes on.
 """
@@ -19,6 +21,23 @@ from vega_policy.cli.program import two_steps
 
 if TYPE_CHECKING:
     from vega_policy.training.config import ClosedLoopConfig, TrainConfig
+    from vega_policy.training.trainer import Run
+
+FREE_TO_CHANGE = (
+    "output_dir",
+    "resume",
+    "steps",
+    "num_workers",
+    "num_threads",
+    "log_freq",
+    "save_freq",
+    "closed_loop",
+    "cache.root",
+    "wandb",
+    "policy.device",
+)
+"""Options a resumed run may change: no weight depends on them, but for rounding on another device or number
+of threads, and for a schedule that `steps` cuts short."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,13 +45,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vega_policy.training.config import TrainConfig
 
     config = parse(TrainConfig, argv, prog="vega-train")
+    return two_steps("vega-train", partial(_prepare, config), _start)
+
+
+def _prepare(config: "TrainConfig") -> "Run":
+    """Check the request, against that of the run to be resumed as well, and record it.
+
+    Raises:
+        ValueError: If something is asked for that cannot be, or was asked for otherwise before.
+        OSError: If files are missing, or in the way.
+    """
+    from vega_policy.cli.requests import REQUEST, record_request, refuse_another_request, request_of
     from vega_policy.training.trainer import Run
 
-    def start(run: Run) -> int:
-        run.start()
-        return 0
+    file, request = config.output_dir / REQUEST, request_of(config, config.dataset.root)
+    if config.resume:
+        refuse_another_request(file, request, FREE_TO_CHANGE)
+    run = Run(config, partial(play, config))
+    if run.is_main_process:
+        record_request(file, request)
+    return run
 
-    return two_steps("vega-train", lambda: Run(config, partial(play, config)), start)
+
+def _start(run: "Run") -> int:
+    run.start()
+    return 0
 
 
 def play(config: "TrainConfig", checkpoint: Path, step: int) -> Mapping[str, float]:
@@ -68,6 +105,7 @@ def _options(settings: "ClosedLoopConfig", checkpoint: Path, folder: Path) -> li
         f"--suite={settings.suite}",
         *chosen,
         f"--trials={settings.trials}",
+        f"--first_trial={settings.first_trial}",
         f"--num_workers={settings.num_workers}",
         f"--assets={settings.assets}",
         f"--protocol={settings.protocol}",

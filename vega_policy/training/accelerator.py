@@ -1,9 +1,10 @@
-"""Accelerate's `Accelerator`, which LeRobot's trainer takes as an argument, with three things added.
+"""Accelerate's `Accelerator`, which LeRobot's trainer takes as an argument, with four things added.
 
-It puts the cached dataset behind the loader, stops before a step whose gradient is not finite, and after each
-step brings the averaged weights along.
+It puts the cached dataset behind the loader, stops before a step whose gradient is not finite, keeps the
+averaged weights, and hands on the loss on held-out episodes, which LeRobot gives to its own log alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,10 +24,16 @@ class TrainingAccelerator(Accelerator):
         mixed_precision: `no` or `bf16`.
         cache: Whether and how samples are cached.
         ema_decay: Of the averaged weights; None keeps no average.
+        on_held_out_loss: Called with each loss on held-out episodes.
     """
 
     def __init__(
-        self, device: str | None, mixed_precision: str, cache: CacheConfig, ema_decay: float | None
+        self,
+        device: str | None,
+        mixed_precision: str,
+        cache: CacheConfig,
+        ema_decay: float | None,
+        on_held_out_loss: Callable[[float], None],
     ) -> None:
         super().__init__(
             step_scheduler_with_optimizer=False,
@@ -34,12 +41,16 @@ class TrainingAccelerator(Accelerator):
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
             cpu=device == "cpu",
         )
-        self._cache, self._ema_decay = cache, ema_decay
+        self._cache, self._ema_decay, self._on_held_out_loss = cache, ema_decay, on_held_out_loss
+        self._policy: torch.nn.Module | None = None
         self.average: WeightAverage | None = None
 
     def prepare(self, *objects: Any, **options: Any) -> Any:
         """Prepare policy, optimizer, loaders and scheduler, in LeRobot's order."""
-        policy = next(item for item in objects if isinstance(item, torch.nn.Module))
+        policy = self._policy = next(item for item in objects if isinstance(item, torch.nn.Module))
+        for item in objects:
+            if isinstance(item, DataLoader):
+                _draw_apart(item)
         if self._ema_decay is not None:
             self.average = WeightAverage(policy, self._ema_decay)
         if self._cache.enabled:
@@ -61,6 +72,13 @@ class TrainingAccelerator(Accelerator):
             )
         return norm
 
+    def reduce(self, tensor: Any, reduction: str = "sum", scale: float = 1.0) -> Any:
+        """Reduce over all processes; outside training LeRobot does so with the held-out loss alone."""
+        reduced = super().reduce(tensor, reduction, scale)
+        if self._policy is not None and not self._policy.training:
+            self._on_held_out_loss(float(reduced))
+        return reduced
+
     def _cached(self, item: Any, policy: Any) -> Any:
         """A loader over the cached samples in place of LeRobot's; anything else as it is."""
         if not isinstance(item, DataLoader):
@@ -80,4 +98,14 @@ class TrainingAccelerator(Accelerator):
             prefetch_factor=item.prefetch_factor,
             persistent_workers=item.persistent_workers,
             multiprocessing_context=item.multiprocessing_context,
+            generator=item.generator,
         )
+
+
+def _draw_apart(loader: DataLoader[Any]) -> None:
+    """Let a loader draw from a generator of its own.
+
+    It draws a number each time it begins, also in the middle of an epoch after resuming; from torch's global
+    generator that would shift the training noise, which an uninterrupted run draws from there.
+    """
+    loader.generator = torch.Generator().manual_seed(torch.initial_seed())

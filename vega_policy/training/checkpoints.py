@@ -18,12 +18,12 @@ from lerobot.utils.constants import (
 from safetensors.torch import load_file, save_file
 
 from vega_policy.training.averaging import WeightAverage
+from vega_policy.training.files import PARTIAL, in_one_step, remove
 
 AVERAGED_MODEL_DIR = "averaged_model"
 """A policy like `pretrained_model`, with the averaged weights: the one to deploy."""
 
 AVERAGE_FILE = "weight_average.safetensors"
-PARTIAL = ".partial"
 
 
 def save_atomically(checkpoint_dir: Path, average: WeightAverage | None, **parts: Any) -> None:
@@ -34,13 +34,10 @@ def save_atomically(checkpoint_dir: Path, average: WeightAverage | None, **parts
         average: The averaged weights, if any are kept.
         parts: The other arguments of LeRobot's `save_checkpoint`.
     """
-    partial = checkpoint_dir.with_name(checkpoint_dir.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    save_checkpoint(checkpoint_dir=partial, **parts)
-    if average is not None:
-        _save_average(partial, average, parts)
-    shutil.rmtree(checkpoint_dir, ignore_errors=True)
-    partial.replace(checkpoint_dir)
+    with in_one_step(checkpoint_dir) as partial:
+        save_checkpoint(checkpoint_dir=partial, **parts)
+        if average is not None:
+            _save_average(partial, average, parts)
 
 
 def _save_average(folder: Path, average: WeightAverage, parts: dict[str, Any]) -> None:
@@ -66,21 +63,19 @@ def load_average(checkpoint_dir: Path, average: WeightAverage) -> None:
 def link_last(checkpoint_dir: Path) -> Path:
     """Let the link `last` point at a checkpoint, in one step."""
     link = checkpoint_dir.with_name(LAST_CHECKPOINT_LINK)
-    new_link = link.with_name(link.name + PARTIAL)
-    new_link.unlink(missing_ok=True)
-    new_link.symlink_to(checkpoint_dir.name)
-    new_link.replace(link)
+    with in_one_step(link) as new_link:
+        new_link.symlink_to(checkpoint_dir.name)
     return link
 
 
-def newest_checkpoint(output_dir: Path) -> Path:
-    """The last complete checkpoint of a run.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+def newest_checkpoint(output_dir: Path) -> Path | None:
+    """The last complete checkpoint of a run; None before the first."""
     folder = output_dir / CHECKPOINTS_DIR
     complete = [path for path in folder.glob("*") if path.name.isdigit() and path.is_dir()]
-    if not complete:
-        raise FileNotFoundError(f"expected a checkpoint to resume from in {folder}, there is none complete")
-    return max(complete, key=lambda path: int(path.name))
+    return max(complete, key=lambda path: int(path.name), default=None)
+
+
+def remove_unfinished(output_dir: Path) -> None:
+    """Remove what a killed run had begun to write and will not finish."""
+    for path in (output_dir / CHECKPOINTS_DIR).glob(f"*{PARTIAL}"):
+        remove(path)

@@ -25,6 +25,7 @@ class ClosedLoopConfig:
     suite: str = "libero_spatial"  # one or more, separated by commas
     task_ids: list[int] | None = None  # e.g. [0,1]; all tasks of the suite if not given
     trials: int = 2  # episodes per task
+    first_trial: int = 40  # init state of the first: other ones than the examination's, which begins at 0
     image_size_px: int | None = None  # of both cameras; the training data's if not given
     num_workers: int = 1  # processes that play side by side
     assets: str = "auto"  # auto, official, standin or a folder
@@ -39,10 +40,10 @@ class TrainConfig:
     dataset: DatasetConfig = field(default_factory=lambda: DatasetConfig(repo_id="local/demonstrations"))
     policy: VegaConfig = field(default_factory=VegaConfig)
     init_from: str | None = None  # start from this checkpoint; its configuration replaces policy's
-    resume: bool = False  # go on from the last complete checkpoint in output_dir
+    resume: bool = False  # go on from the last complete checkpoint in output_dir; begin if there is none
     steps: int = 30_000  # weight updates
     batch_size: int = 64  # samples per update and process
-    seed: int = 0  # of weights, data order and noise
+    seed: int = 0  # of data order, noise and the head's weights; others have an init_seed in policy.*
     num_workers: int = 0  # processes that load data; 0 loads in the training process
     num_threads: int = 0  # of torch on the CPU; 0 leaves its own choice
     ema_decay: float | None = None  # of the averaged weights; none are kept if not given
@@ -62,6 +63,10 @@ class TrainConfig:
         for name in ("steps", "batch_size", "log_freq"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected --{name} of at least 1, got {getattr(self, name)}")
+        if self.closed_loop.first_trial < 0:
+            raise ValueError(
+                f"expected --closed_loop.first_trial of at least 0, got {self.closed_loop.first_trial}"
+            )
         if self.closed_loop.every and (self.save_freq < 1 or self.closed_loop.every % self.save_freq):
             raise ValueError(
                 f"expected closed_loop.every to be a multiple of save_freq ({self.save_freq}), as "
@@ -82,19 +87,32 @@ class Pipeline(TrainPipelineConfig):
     def _resolve_pretrained_from_cli(self) -> None:
         """Where to start from is known already."""
 
+    @override
+    def validate(self) -> None:
+        """LeRobot's checks but that of an existing folder: `pipeline` has looked, the request lies there."""
+        is_resumed: bool = self.resume
+        self.resume = True
+        try:
+            super().validate()
+        finally:
+            self.resume = is_resumed
+
 
 def pipeline(config: TrainConfig) -> Pipeline:
-    """LeRobot's configuration for a run.
+    """LeRobot's configuration for a run, checked.
 
     Raises:
-        FileNotFoundError: If there is nothing to resume from or to start from.
+        FileNotFoundError: If there is nothing to start from.
+        FileExistsError: If `output_dir` is there and `resume` is not set.
+        ValueError: If settings contradict each other.
     """
+    checkpoint = _checkpoint_to_resume(config)
     made = Pipeline(
         dataset=config.dataset,
         policy=config.policy,
         output_dir=config.output_dir,
         job_name=config.output_dir.name,
-        resume=config.resume,
+        resume=checkpoint is not None,
         seed=config.seed,
         num_workers=config.num_workers,
         batch_size=config.batch_size,
@@ -106,16 +124,29 @@ def pipeline(config: TrainConfig) -> Pipeline:
         wandb=config.wandb,
     )
     start = config.init_from
-    if config.resume:
-        made.checkpoint_path = newest_checkpoint(config.output_dir)
-        start = str(made.checkpoint_path / PRETRAINED_MODEL_DIR)
+    if checkpoint is not None:
+        made.checkpoint_path = checkpoint
+        start = str(checkpoint / PRETRAINED_MODEL_DIR)
     if start is not None:
         made.policy = _from_checkpoint(start, config.policy)
     assert made.policy is not None
     made.policy.push_to_hub = False
     made.optimizer = made.policy.get_optimizer_preset()
     made.scheduler = made.policy.get_scheduler_preset()
+    made.validate()
     return made
+
+
+def _checkpoint_to_resume(config: TrainConfig) -> Path | None:
+    """None begins anew, also where a run was stopped before its first checkpoint."""
+    if config.resume:
+        return newest_checkpoint(config.output_dir)
+    if config.output_dir.exists():
+        raise FileExistsError(
+            f"{config.output_dir} exists already; go on with its run by --resume=true, remove it, or choose "
+            "another --output_dir"
+        )
+    return None
 
 
 def _from_checkpoint(path: str, settings: VegaConfig) -> VegaConfig:

@@ -5,7 +5,6 @@ saved. The same episodes in the same order give the same dataset. It appears in 
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import batched
@@ -20,6 +19,7 @@ from lerobot.datasets.io_utils import write_info, write_stats, write_table_one_r
 from lerobot.datasets.video_utils import concatenate_video_files
 from numpy.typing import NDArray
 
+from vega_policy.training.files import in_one_step
 from vega_policy.training.libero_data import FPS, VECTORS, libero_features, vector_features
 from vega_policy.training.statistics import Stats, column_stats, picture_stats
 
@@ -78,15 +78,12 @@ def write_dataset(
         raise ValueError("there is no demonstration to write: no episode succeeded")
     if root.exists() and not (root / PROVENANCE).exists():
         raise FileExistsError(f"{root} exists and is no dataset of vega-collect; choose another folder")
-    partial = root.with_name(f".{root.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     features = libero_features(image_size_px) | vector_features(extra_vectors or {})
-    _write(partial, root.name, demonstrations, features)
     episodes = [{"episode_index": index, **item.facts} for index, item in enumerate(demonstrations)]
     text = json.dumps({**provenance, "episodes": episodes}, indent=2)
-    (partial / PROVENANCE).write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(root, ignore_errors=True)
-    partial.replace(root)
+    with in_one_step(root) as partial:
+        _write(partial, root.name, demonstrations, features)
+        (partial / PROVENANCE).write_text(text + "\n", encoding="utf-8")
 
 
 def recorded_conditions(root: Path) -> dict[str, Any]:

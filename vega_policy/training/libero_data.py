@@ -108,6 +108,25 @@ def check_libero_dataset(meta: Any) -> None:
         )
 
 
+def check_films(meta: Any) -> None:
+    """Refuse a dataset whose pictures are not films, where films are what is read.
+
+    Args:
+        meta: LeRobot's metadata of it.
+
+    Raises:
+        ValueError: A camera's pictures are single images, or there is no camera.
+    """
+    stills = [key for key in meta.camera_keys if key not in meta.video_keys]
+    if stills or not meta.video_keys:
+        found = f"{', '.join(stills)} are single images" if stills else "it has no camera"
+        raise ValueError(
+            f"expected the pictures of {meta.repo_id} as films (dtype video), {found}: convert it with "
+            "lerobot-edit-dataset --operation.type convert_image_to_video (only training without "
+            "cache.enabled reads single images)"
+        )
+
+
 def _missing(key: str, meta: Any) -> str:
     present = [name for name in meta.features if name.startswith(("observation", "action"))]
     nearest = difflib.get_close_matches(key, present, n=1, cutoff=0.6)

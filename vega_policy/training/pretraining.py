@@ -18,14 +18,16 @@ from vega_policy.simulators.loading import seeded_init
 from vega_policy.simulators.prompt import FILE as PROMPT_FILE
 from vega_policy.simulators.prompt import save_prompt
 from vega_policy.simulators.wan_vae import WanEncoder, specialise
+from vega_policy.training.files import in_one_step
+from vega_policy.training.logs import METRICS
 from vega_policy.training.pretraining_config import PretrainConfig
 from vega_policy.training.pretraining_flow import FlowStage, LatentSource, channel_statistics, normalised
 from vega_policy.training.pretraining_frames import Frames, load_frames
-from vega_policy.training.pretraining_log import save_sheet
 from vega_policy.training.pretraining_loop import fit
+from vega_policy.training.pretraining_sheet import save_sheet
 from vega_policy.training.pretraining_vae import VaeStage, start_with_little_noise
 
-SHEET, CARD, METRICS = "reconstructions.png", "pretraining.json", "metrics.jsonl"
+SHEET, CARD = "reconstructions.png", "pretraining.json"
 SHEET_FRAMES = 24
 
 
@@ -117,15 +119,13 @@ def _write(
     prompt: torch.Tensor,
     card: Mapping[str, Any],
 ) -> None:
-    partial = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     vae_config = {k: v for k, v in vae.config.items() if not k.startswith("_")}
     plain = AutoencoderKLWan(**{**vae_config, **statistics})
     plain.load_state_dict(vae.state_dict())
-    plain.save_pretrained(partial / "vae")
-    transformer.save_pretrained(partial / "transformer")
-    save_prompt(partial / PROMPT_FILE, prompt)
-    for name in (SHEET, METRICS):
-        shutil.copyfile(work / name, partial / name)
-    (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    partial.replace(output_dir)
+    with in_one_step(output_dir) as partial:
+        plain.save_pretrained(partial / "vae")
+        transformer.save_pretrained(partial / "transformer")
+        save_prompt(partial / PROMPT_FILE, prompt)
+        for name in (SHEET, METRICS):
+            shutil.copyfile(work / name, partial / name)
+        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

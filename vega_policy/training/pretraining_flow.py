@@ -20,6 +20,7 @@ from tqdm import tqdm
 from vega_policy.simulators.config import FULL_NOISE
 from vega_policy.simulators.wan import TEXT_TOKENS, FixedCrossAttention
 from vega_policy.simulators.wan_vae import WanEncoder
+from vega_policy.training.files import in_one_step
 from vega_policy.training.pretraining_config import FlowStageConfig
 from vega_policy.training.pretraining_frames import Frames
 from vega_policy.training.pretraining_loop import Stage
@@ -148,9 +149,8 @@ class LatentSource:
         device, encoded = self._encoder.latents_mean.device, []
         for batch in tqdm(np.array_split(rows, max(1, len(rows) // ENCODE_BATCH)), desc=file.stem):
             encoded.append(self._encoder(self._frames.clips(batch, length).to(device)).cpu())
-        partial = file.with_name(f".{file.name}")
-        np.save(partial, torch.cat(encoded).contiguous().numpy())
-        partial.replace(file)
+        with in_one_step(file) as partial, partial.open("wb") as stream:
+            np.save(stream, torch.cat(encoded).contiguous().numpy())
 
 
 def channel_statistics(latents: dict[int, Latents]) -> tuple[list[float], list[float]]:

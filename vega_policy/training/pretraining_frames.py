@@ -20,6 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vega_policy.simulators.geometry import letterbox
+from vega_policy.training.files import write_text
+from vega_policy.training.libero_data import check_films
 from vega_policy.training.pretraining_config import VideosConfig
 
 ARRAY, INDEX = "frames.npy", "frames.json"
@@ -81,7 +83,7 @@ def load_frames(config: VideosConfig, side_px: int, token_px: int, folder: Path)
         folder: Where the array is kept.
 
     Raises:
-        ValueError: The dataset has too few episodes to hold one out.
+        ValueError: The dataset has no films, or too few episodes to hold one out.
     """
     films = list_films(config)
     index = {
@@ -93,9 +95,7 @@ def load_frames(config: VideosConfig, side_px: int, token_px: int, folder: Path)
     if not file.is_file() or json.loads(file.read_text()) != index:
         file.unlink(missing_ok=True)
         _decode_all(films, config.keep_every, folder / ARRAY, sum(index["lengths"]), side_px, token_px)
-        partial = file.with_name(f".{file.name}.partial")
-        partial.write_text(json.dumps(index), encoding="utf-8")
-        partial.replace(file)
+        write_text(file, json.dumps(index))
     pictures = np.load(folder / ARRAY, mmap_mode="r")
     return Frames(pictures, index, config.frame_stride // config.keep_every)
 
@@ -103,6 +103,7 @@ def load_frames(config: VideosConfig, side_px: int, token_px: int, folder: Path)
 def list_films(config: VideosConfig) -> list[Film]:
     """The films of the chosen episodes, every so many of them held out, in the order of their files."""
     meta = LeRobotDatasetMetadata(config.repo_id, root=config.root)
+    check_films(meta)
     if meta.total_episodes < 2:
         raise ValueError(f"expected at least two episodes, one to hold out, got {meta.total_episodes}")
     wanted = min(config.max_episodes or meta.total_episodes, meta.total_episodes)

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from vega_policy.training.files import in_one_step
+from vega_policy.training.logs import MetricLog
 from vega_policy.training.pretraining_config import StageConfig
-from vega_policy.training.pretraining_log import MetricLog
 
 FINAL_LR_SHARE = 0.01
 ADAM_BETAS = (0.9, 0.99)
@@ -67,7 +68,7 @@ def fit(stage: Stage, folder: Path) -> None:
         return
     steps = range(first + 1, stage.config.steps + 1)
     with (
-        MetricLog(folder, stage.name, first + 1) as log,
+        MetricLog(folder, last_step=first, stage=stage.name) as log,
         tqdm(steps, desc=stage.name, initial=first, total=stage.config.steps) as bar,
     ):
         for step in bar:
@@ -75,7 +76,7 @@ def fit(stage: Stage, folder: Path) -> None:
             bar.set_postfix_str(f"loss {metrics['loss']:.4f}", refresh=False)
             if step % stage.config.validate_every == 0 or step == stage.config.steps:
                 metrics |= _validate(stage)
-            log.add(step, metrics)
+            log.write(step, metrics)
             if step % stage.config.save_every == 0 or step == stage.config.steps:
                 save_checkpoint(file, stage.model, optimizer, step)
 
@@ -108,9 +109,8 @@ def save_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value.contiguous()
-    partial = file.with_name(f".{file.name}.partial")
-    save_file(tensors, partial, metadata={"step": str(step)})
-    partial.replace(file)
+    with in_one_step(file) as partial:
+        save_file(tensors, partial, metadata={"step": str(step)})
 
 
 def load_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -38,7 +38,7 @@ def ensure_pictures(root: Path, dataset: Any, camera: str) -> ArrayStore:
         ValueError: If the films do not have the dataset's frames.
     """
     height, width, channels = dataset.meta.features[camera]["shape"]
-    key = {"format": FORMAT, "data": fingerprint(dataset), "camera": camera}
+    key = {"format": FORMAT, "data": fingerprint(Path(dataset.root)), "camera": camera}
     name = f"pictures-{camera.rsplit('.', 1)[-1]}"
     store = ArrayStore(root, name, key, dataset.meta.total_frames, (channels, height, width), np.uint8)
     store.ensure(lambda first, last: _decode(dataset, camera, first, last))
@@ -61,11 +61,11 @@ def ensure_features(
     Raises:
         ValueError: If the values do not fit `dtype`.
     """
-    row = policy.simulate(policy.cameras.clips(_on(policy, batches(0, 1))))
+    row = policy.simulate(policy.cameras.clips(_pictures(policy, batches(0, 1))))
     assert row is not None, "a policy without fusion has no features"
     key = {
         "format": FORMAT,
-        "data": fingerprint(dataset),
+        "data": fingerprint(Path(dataset.root)),
         "episodes": dataset.episodes,
         **_features_key(policy),
     }
@@ -74,9 +74,8 @@ def ensure_features(
     return store
 
 
-def fingerprint(dataset: Any) -> str:
+def fingerprint(root: Path) -> str:
     """Changes when a file of a dataset does: names, sizes and times of change."""
-    root = Path(dataset.root)
     files = sorted(path for path in root.rglob("*") if path.is_file() and ".cache" not in path.parts)
     stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
     text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
@@ -107,14 +106,14 @@ def _weights_hash(module: torch.nn.Module) -> str:
 def _simulate(policy: "VegaPolicy", batches: Batches, first: int, last: int) -> NDArray[Any]:
     tokens = []
     for start in range(first, last, FEATURE_BATCH):
-        batch = _on(policy, batches(start, min(start + FEATURE_BATCH, last)))
+        batch = _pictures(policy, batches(start, min(start + FEATURE_BATCH, last)))
         found = policy.simulate(policy.cameras.clips(batch))
         assert found is not None
         tokens.append(found.float().cpu().numpy())
     return np.concatenate(tokens)
 
 
-def _on(policy: "VegaPolicy", batch: Mapping[str, Any]) -> dict[str, Any]:
+def _pictures(policy: "VegaPolicy", batch: Mapping[str, Any]) -> dict[str, Any]:
     """The pictures of a batch as the policy takes them."""
     device = next(policy.parameters()).device
     cameras = {name: batch[name] for name in policy.config.cameras if name in batch}

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from vega_policy.features import SIMULATED
 from vega_policy.training.cache.contents import ensure_features, ensure_pictures
 from vega_policy.training.cache.store import ArrayStore
+from vega_policy.training.libero_data import check_films
 
 if TYPE_CHECKING:
     from vega_policy.modeling_vega import VegaPolicy
@@ -44,7 +45,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         root: Where caches are kept.
 
     Raises:
-        ValueError: If the dataset transforms its images.
+        ValueError: If the dataset transforms its images, or its pictures are not films.
     """
 
     def __init__(self, dataset: Any, root: Path) -> None:
@@ -53,6 +54,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
                 "dataset.image_transforms change pictures in every epoch, cached features cannot follow: "
                 "set cache.enabled=false or dataset.image_transforms.enable=false"
             )
+        check_films(dataset.meta)
         self._meta = dataset.meta
         self._deltas: Mapping[str, list[int]] = dataset.reader.delta_indices or {}
         self._columns, self._texts = _columns(dataset)

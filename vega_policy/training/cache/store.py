@@ -4,9 +4,11 @@ The folder carries what its content depends on, and every block its checksum: an
 is never opened, a torn or altered block is computed again, and an interrupted filling goes on where it was.
 """
 
+import fcntl
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ class ArrayStore:
         self._block = max(1, BLOCK_BYTES // max(1, row_bytes))
 
     def ensure(self, fill: Fill) -> int:
-        """Compute the blocks that are not there or not intact.
+        """Compute the blocks that are not there or not intact; a second process waits, and finds them done.
 
         Args:
             fill: Called for each of them.
@@ -65,9 +67,23 @@ class ArrayStore:
         Raises:
             ValueError: If `fill` gives other than the rows asked for, or a value that `dtype` cannot hold.
         """
-        missing = self._missing()
-        if not missing:
-            return 0
+        with self._alone():
+            missing = self._missing()
+            return self._compute(missing, fill) if missing else 0
+
+    def open(self) -> NDArray[Any]:
+        """The array, read-only; `ensure` has made it complete."""
+        return self._map("r")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within it no other process fills this array; the lock of one that is killed is free again."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _compute(self, missing: Sequence[tuple[int, int]], fill: Fill) -> int:
         array = self._map("r+")
         num_rows = sum(last - first for first, last in missing)
         with tqdm(total=num_rows, desc=f"caching {self._name}", unit="row", dynamic_ncols=True) as bar:
@@ -75,10 +91,6 @@ class ArrayStore:
                 self._write(array, first, last, fill(first, last))
                 bar.update(last - first)
         return num_rows
-
-    def open(self) -> NDArray[Any]:
-        """The array, read-only; `ensure` has made it complete."""
-        return self._map("r")
 
     def _missing(self) -> list[tuple[int, int]]:
         """Spans of rows that have to be computed, in order."""
@@ -101,7 +113,6 @@ class ArrayStore:
 
     def _begin(self) -> None:
         """An empty array; the key comes last, so that what lacks it counts as nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("key.json", "checksums.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
         np.memmap(self.folder / "values.bin", self.dtype, "w+", shape=self.shape).flush()
