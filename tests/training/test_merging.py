@@ -1,0 +1,50 @@
+"""Demonstrations and a round of DAgger in one dataset: every frame, the tasks and the conditions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from small_data import LENGTHS, TASKS, make_dataset
+
+from vega_policy.cli.merge import main
+from vega_policy.training.demonstrations import recorded_conditions
+from vega_policy.training.libero_data import ACTION_KEY, IMAGE_KEYS, check_films, check_libero_dataset
+
+ENVIRONMENT = {"assets": "standin", "assets_hash": "12", "protocol": "oft", "image_size_px": 32}
+
+
+def merge(folder: Path, *roots: Path) -> int:
+    return main([f"--roots=[{','.join(map(str, roots))}]", f"--output_dir={folder / 'both'}"])
+
+
+def test_merged_datasets_have_all_frames_and_their_origin(tmp_path: Path) -> None:
+    roots = [make_dataset(tmp_path / name, seed, ENVIRONMENT) for seed, name in enumerate(("base", "round"))]
+    assert merge(tmp_path, *roots) == 0
+    both = LeRobotDataset("local/both", root=tmp_path / "both")
+    check_libero_dataset(both.meta)
+    check_films(both.meta)
+    assert both.num_episodes == 2 * len(LENGTHS)
+    parts = [LeRobotDataset(f"local/{root.name}", root=root) for root in roots]
+    sources = [part[index] for part in parts for index in (0, 8, 20)]
+    merged = [both[offset + index] for offset in (0, sum(LENGTHS)) for index in (0, 8, 20)]
+    for source, found in zip(sources, merged, strict=True):
+        assert found["task"] == source["task"] in TASKS
+        assert np.array_equal(found[ACTION_KEY], source[ACTION_KEY])
+        for key in IMAGE_KEYS.values():
+            assert np.array_equal(found[key], source[key])
+    assert recorded_conditions(tmp_path / "both") == ENVIRONMENT
+    provenance = json.loads((tmp_path / "both" / "meta" / "provenance.json").read_text())
+    assert [(part["root"], part["seed"]) for part in provenance["merged"]] == [("base", 0), ("round", 1)]
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = make_dataset(tmp_path / "base", 0, ENVIRONMENT)
+    other = make_dataset(tmp_path / "other", 1, {**ENVIRONMENT, "assets": "official"})
+    assert merge(tmp_path, base, other) == 2
+    assert "the same assets, got standin in " in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()
+    with pytest.raises(SystemExit):
+        merge(tmp_path, base, tmp_path / "nowhere")
+    assert "there is none in" in capsys.readouterr().err

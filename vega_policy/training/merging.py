@@ -1,0 +1,54 @@
+"""Datasets into one, such as demonstrations and the rounds of DAgger after them, as LeRobot aggregates them.
+
+LeRobot's tool drops the provenance, from which training learns under which conditions the data were recorded.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lerobot.datasets.aggregate import aggregate_datasets
+
+from vega_policy.training.demonstrations import CONDITIONS, PROVENANCE, recorded_conditions
+from vega_policy.training.files import in_one_step
+
+
+def merge_datasets(roots: Sequence[Path], output_dir: Path) -> None:
+    """Write one dataset with the episodes of several, in their order.
+
+    Args:
+        roots: Folders of datasets with the same features and rate.
+        output_dir: The new dataset's folder; its provenance has theirs under `merged`.
+
+    Raises:
+        ValueError: They were recorded under different conditions, or have different features or rates.
+        FileExistsError: There is something in `output_dir`.
+    """
+    if output_dir.exists():
+        raise FileExistsError(f"{output_dir} exists already; remove it or choose another --output_dir")
+    environment = _common_conditions({str(root): recorded_conditions(root) for root in roots})
+    provenance = {"environment": environment, "merged": [_provenance(root) for root in roots]}
+    names = [f"local/{root.name}" for root in roots]
+    with in_one_step(output_dir) as partial:
+        aggregate_datasets(names, f"local/{output_dir.name}", list(roots), partial)
+        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+
+
+def _common_conditions(by_root: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What all of them say, refusing what they contradict each other in."""
+    for name in CONDITIONS:
+        told = {root: conditions[name] for root, conditions in by_root.items() if name in conditions}
+        if len(set(told.values())) > 1:
+            raise ValueError(
+                f"expected datasets that were recorded with the same {name}, got "
+                + ", ".join(f"{value} in {root}" for root, value in told.items())
+            )
+    first, *others = by_root.values()
+    return {name: value for name, value in first.items() if all(name in other for other in others)}
+
+
+def _provenance(root: Path) -> dict[str, Any]:
+    file = root / PROVENANCE
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {"root": root.name, **stored}
