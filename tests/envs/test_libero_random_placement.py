@@ -43,6 +43,19 @@ def test_random_placements_are_never_official_init_states(env: LiberoEnv) -> Non
 
 
 @pytest.mark.sim
+@pytest.mark.parametrize(("suite", "task_id"), [("libero_object", 0), ("libero_goal", 7), ("libero_10", 4)])
+def test_no_suite_gives_away_its_init_states(suite: str, task_id: int) -> None:
+    env = LiberoEnv(suite, task_id, images=False, assets="standin")
+    env.raw.restart(0, env.init_states[0])
+    official = object_positions(env, env.init_states[:, 1 : 1 + env.sim.model.nq])
+    for seed in range(2):
+        env.raw.restart(seed, None)
+        placed = object_positions(env, env.sim.data.qpos[None])
+        assert np.abs(official - placed).max(axis=(1, 2)).min() > APART_M
+    env.close()
+
+
+@pytest.mark.sim
 def test_random_placements_follow_the_seed_alone(env: LiberoEnv) -> None:
     def start(seed: int) -> np.ndarray:
         env.reset(seed=seed, options={"placement": "random"})
