@@ -67,6 +67,12 @@ class KinematicDriver:
         self.time_s = self.clock.now_s()
 
 
+def connect(clock: Clock) -> tuple[KinematicDriver, dict[str, KinematicDriver]]:
+    """As `--robot.driver` names it."""
+    driver = KinematicDriver(clock)
+    return driver, {"front": driver, "wrist": driver}
+
+
 def host(speed: float) -> Host:
     clock = SystemClock(speed)
     driver = KinematicDriver(clock, side_px=32)

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kinematic_arm import arm_process, connected
+from kinematic_arm import KinematicDriver, arm_process, connected
 
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.recordings import main as recordings_main
 from vega_policy.cli.robot import RobotRunConfig, main
-from vega_policy.cli.robot_arms import load_arm, load_object
+from vega_policy.cli.robot_arms import connect, load_arm, load_object
 from vega_policy.cli.robot_parts import policy_source
+from vega_policy.runtime.clock import FakeClock
 from vega_policy.runtime.observing import Observer
 from vega_policy.runtime.recordings import read_robot_recording
+from vega_policy.runtime.robots.panda import Panda
 from vega_policy.runtime.specs import SpecMismatchError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,6 +148,21 @@ def test_a_driver_is_found_by_its_name() -> None:
         load_object("vega_policy.cli.robot")
     with pytest.raises(ValueError, match=r"unknown function of .*robot 'mian'.*did you mean 'main'"):
         load_object("vega_policy.cli.robot:mian")
+
+
+def test_an_arm_of_ones_own_holds_within_its_limits() -> None:
+    config = parse(RobotRunConfig, [HOLD, "--robot.type=panda", "--robot.driver=kinematic_arm:connect"])
+    arm = load_arm("panda")
+    cautious = replace(arm, limits=replace(arm.limits, max_step_m=0.005))
+    with ExitStack() as stack:
+        robot, _ = connect(config, FakeClock(), cautious, stack)
+    assert isinstance(robot, Panda)
+    driver = robot._driver
+    assert isinstance(driver, KinematicDriver)
+    robot.hold()
+    driver.position_m = driver.position_m + np.array([0.0, 0.1, 0.0])
+    robot.hold()
+    np.testing.assert_allclose(driver.moves[-1].translation_m, [0.0, -0.005, 0.0])
 
 
 def test_help_is_immediate() -> None:

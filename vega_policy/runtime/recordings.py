@@ -143,10 +143,10 @@ def refuse_unrecordable(root: Path, rate_hz: float, cameras: Collection[str]) ->
 
 def _refuse_foreign(root: Path) -> None:
     """A dataset is written anew from its recordings, so one of something else would be lost."""
-    from vega_policy.training.demonstrations import PROVENANCE
-
     if not root.exists():
         return
+    from vega_policy.training.demonstrations import PROVENANCE
+
     file = root / PROVENANCE
     if file.is_file() and PROVENANCE_KEY in json.loads(file.read_text(encoding="utf-8")):
         return
