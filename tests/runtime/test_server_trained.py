@@ -41,6 +41,29 @@ def test_robots_in_one_batch_get_what_they_would_get_alone(memoryless: ActingPol
     assert np.abs(shared[0] - shared[1]).max() > 1e-3, "the robots see different things"
 
 
+class Counted:
+    """Stands in for a policy; notes how many observations it was asked about at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def reset(self, seed: int) -> None: ...
+
+    def act_together(self, observations: list[dict[str, Any]]) -> np.ndarray:
+        self.asked.append(len(observations))
+        pictures = np.stack([seen["pixels"]["image"] for seen in observations])
+        return np.full((len(observations), 2, 7), pictures.shape[1])
+
+
+def test_robots_with_pictures_of_one_size_share_a_pass() -> None:
+    acting = Counted()
+    small = {**observation(1), "pixels": {"image": np.zeros((32, 32, 3), np.uint8)}}
+    large = {**observation(1), "pixels": {"image": np.zeros((64, 64, 3), np.uint8)}}
+    chunks = Together(acting, max_batch=4).infer([0, 1, 2], [small, large, small])  # type: ignore[arg-type]
+    assert [chunk[0, 0] for chunk in chunks] == [32, 64, 32]
+    assert acting.asked == [2, 1]
+
+
 def test_the_contract_names_what_the_policy_reads(memoryless: ActingPolicy) -> None:
     spec = spec_of(memoryless, 20.0, "r1")
     assert spec.select(observation(0)).keys() == spec.observation.keys()

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from lerobot.utils.constants import OBS_IMAGES
 
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.runtime.acting import ActingPolicy
 from vega_policy.runtime.batching import BatchedPolicy, Chunk, OneByOne
-from vega_policy.runtime.specs import PolicySpec, continuation, libero_spec
+from vega_policy.runtime.specs import PolicySpec, continuation, libero_spec, paths
 
 
 def batched(acting: ActingPolicy, max_batch: int) -> BatchedPolicy:
@@ -48,6 +49,20 @@ class Together:
         """There is nothing to forget."""
 
     def infer(self, sessions: Sequence[int], observations: Sequence[Mapping[str, Any]]) -> list[Chunk]:  # noqa: ARG002
-        """One pass for all; the reset lets the batch be of another size than the last."""
-        self._acting.reset(seed=0)
-        return list(self._acting.act_together(observations))
+        """One pass for all whose pictures have one size; the reset lets each be of another size of batch."""
+        chunks: list[Chunk | None] = [None] * len(observations)
+        for alike in _alike(observations):
+            self._acting.reset(seed=0)
+            together = self._acting.act_together([observations[index] for index in alike])
+            for index, chunk in zip(alike, together, strict=True):
+                chunks[index] = chunk
+        return [chunk for chunk in chunks if chunk is not None]
+
+
+def _alike(observations: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Which observations can be stacked: indices, by the shapes of all parts."""
+    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[int]] = {}
+    for index, observation in enumerate(observations):
+        shapes = tuple(sorted((path, np.shape(value)) for path, value in paths(observation)))
+        groups.setdefault(shapes, []).append(index)
+    return list(groups.values())
