@@ -7,6 +7,7 @@ second time while it is checked; the subclass below is told what it would look f
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import override
+from unittest.mock import patch
 
 from lerobot.configs.default import DatasetConfig, WandBConfig
 from lerobot.configs.train import TrainPipelineConfig
@@ -90,12 +91,8 @@ class Pipeline(TrainPipelineConfig):
     @override
     def validate(self) -> None:
         """LeRobot's checks but that of an existing folder: `pipeline` has looked, the request lies there."""
-        is_resumed: bool = self.resume
-        self.resume = True
-        try:
+        with patch.object(self, "resume", True):
             super().validate()
-        finally:
-            self.resume = is_resumed
 
 
 def pipeline(config: TrainConfig) -> Pipeline:
