@@ -29,8 +29,8 @@ class Witness:
 
     def stands(self) -> None:
         """The arm holds or has stopped."""
-        self._speeds = {"m": np.zeros(3), "rad": np.zeros(3)}
-        self._accelerations = {"m": np.zeros(3), "rad": np.zeros(3)}
+        self._speeds: dict[str, Vector] = {"m": np.zeros(3), "rad": np.zeros(3)}
+        self._accelerations: dict[str, Vector] = {"m": np.zeros(3), "rad": np.zeros(3)}
 
     def sees(self, sent: Command, measured: ArmState, dt_s: float) -> list[str]:
         """Names the limits that a command breaks.
