@@ -90,7 +90,8 @@ def moving_part(world: World, subgoal: Subgoal, wide: bool = False) -> MovingPar
     view = world.data.joint(joint)
     q = world.joint_q(joint)
     slides = world.slides(joint)
-    ranges = world.fixture(fixture).object_properties["articulation"]
+    body: Any = world.fixture(fixture)
+    ranges = body.object_properties["articulation"]
     goal_q = _wide_q(ranges) if wide else _goal_q(ranges[RANGE_KEYS[subgoal.relation]], q)
     return MovingPart(fixture, joint, slides, view.xaxis.copy(), view.xanchor.copy(), q, goal_q)
 

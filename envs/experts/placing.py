@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +26,7 @@ SPOTS, SPREAD = 12, 0.6
 TURNS_RAD = tuple(np.radians([0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90]))
 TILTS_RAD = tuple(np.radians([20, 30]))
 LEVEL_AXES: tuple[Vector, ...] = tuple(np.array([x, y, 0.0]) for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)))
-TILT_SPACING_M, HEIGHT_COST_PER_M = 0.01, 10.0
+TILT_SPACING_M, SUNK_M = 0.01, 0.025
 SIDES: tuple[Vector, ...] = (UP, *(np.array([x, y, 0.0]) for x, y in ((0, -1), (-1, 0), (0, 1), (1, 0))))
 
 
@@ -174,15 +174,14 @@ class PutPlanner:
                 spots = region.line(np.cross(axis, UP), TILT_SPACING_M)
                 placements = (self._at(region, Pose(spot, pose), UP, TIGHT_COST + tilt) for spot in spots)
                 found += [placement for placement in placements if placement]
-        lowest_m = min((placement.pose.position[2] for placement in found), default=0.0)
-        return [
-            replace(placement, cost=placement.cost + HEIGHT_COST_PER_M * float(height_m))
-            for placement in found
-            if (height_m := placement.pose.position[2] - lowest_m) < 0.05
-        ]
+        return _sunk(found)
 
     def _on_spots(self, region: Region, rotation: Matrix, side: Vector, cost: float) -> list[Placement]:
-        """Try the spots nearest to the best one: the middle, or from the side no deeper than it takes."""
+        """Try the spots nearest to the best one: the middle, or from the side no deeper than it takes.
+
+        What goes in from above has to see all of them, to tell the floor from an edge.
+        """
+        sinks = side is UP and self._subgoal.relation == "in"
         middle = self._aim(region)
         aim = middle if side is UP else middle + side * self._shallow(region, rotation, side)
         spots = np.vstack([aim, region.spots()])
@@ -191,9 +190,9 @@ class PutPlanner:
             aside_m = float(np.linalg.norm(spot - aim))
             placement = self._at(region, Pose(spot, rotation), side, cost + 3.0 * aside_m)
             found += [placement] if placement else []
-            if sum(other.cost < cost + TIGHT_COST for other in found) == ENOUGH:
+            if not sinks and sum(other.cost < cost + TIGHT_COST for other in found) == ENOUGH:
                 break
-        return found
+        return _sunk(found) if sinks else found
 
     def _aim(self, region: Region) -> Vector:
         """Return the middle; beside it where several objects are to stand, thin side to thin side."""
@@ -273,3 +272,9 @@ class PutPlanner:
         region = region_of(self._world, self._subgoal)
         rotation = self._world.pose(self._subgoal.subject).rotation
         return Placement(Pose(self._aim(region), rotation), UP, SWEEP_M, 5.0)
+
+
+def _sunk(placements: list[Placement]) -> list[Placement]:
+    """Leave out what comes to rest higher up than others do: on the edge of a drawer, half in it."""
+    lowest_m = min((placement.pose.position[2] for placement in placements), default=0.0)
+    return [placement for placement in placements if placement.pose.position[2] < lowest_m + SUNK_M]
