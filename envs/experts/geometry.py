@@ -72,8 +72,10 @@ def unit(vector: Vector) -> Vector:
 
 
 DOWN: Matrix = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
-WRIST_MIDDLE: Matrix = rotation_about(UP, 0.3) @ DOWN
 """The hand's rotation after a reset: it points down and closes along world y."""
+
+WRIST_MIDDLE: Matrix = rotation_about(UP, 0.3) @ DOWN
+"""Turned from there toward the side on which the wrist has more room (0.3 rad, found by trial)."""
 
 
 def hand_rotation(closing: Vector, approach: Vector) -> Matrix:
