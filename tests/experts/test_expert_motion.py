@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vega_policy.envs.experts.geometry import UP, Pose, rotation_about
-from vega_policy.envs.experts.motion import CLOSE, OPEN, toward
+from vega_policy.envs.experts.motion import CLOSE, OPEN, TREMBLE_STEPS, StallMonitor, toward
 
 HAND = Pose(np.array([0.1, -0.2, 1.0]), np.eye(3))
 
@@ -32,3 +32,22 @@ def test_the_hand_turns_the_shorter_way(sign: int) -> None:
     action = toward(HAND, HAND.turned(rotation_about(UP, sign * 0.5)), OPEN)
     assert np.sign(action[5]) == sign
     assert np.abs(action).max() <= 1
+
+
+def test_a_hand_that_stands_still_has_stopped() -> None:
+    monitor = StallMonitor(window_steps=8)
+    assert [monitor.update(HAND) for _ in range(9)] == [False] * 7 + [True] * 2
+
+
+def test_a_hand_that_trembles_in_one_place_has_stopped_after_a_while() -> None:
+    rng, monitor = np.random.default_rng(0), StallMonitor()
+    found = [monitor.update(HAND.moved(0.003 * rng.standard_normal(3))) for _ in range(2 * TREMBLE_STEPS)]
+    assert not any(found[: TREMBLE_STEPS - 1])
+    assert found[-1]
+
+
+def test_a_trembling_hand_that_gets_on_has_not_stopped() -> None:
+    rng, monitor = np.random.default_rng(0), StallMonitor()
+    way = np.array([0.002, 0.0, 0.0])
+    noise = 0.003 * rng.standard_normal((80, 3))
+    assert not any(monitor.update(HAND.moved(step * way + noise[step])) for step in range(80))
