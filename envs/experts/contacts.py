@@ -20,7 +20,7 @@ from vega_policy.envs.experts.geometry import (
 )
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.grasps import PAD_ABOVE_SITE_M, find_pinches
-from vega_policy.envs.experts.joints import MovingPart, moving_part, part_geoms, part_surface
+from vega_policy.envs.experts.joints import MovingPart, part_geoms, part_surface
 from vega_policy.envs.experts.rehearsal import Reach, Rehearsal
 from vega_policy.envs.experts.surface import Surface
 from vega_policy.envs.experts.world import World
@@ -60,23 +60,14 @@ class Hold:
 class HoldPlanner:
     """Plans holds for one subgoal about a joint."""
 
-    def __init__(
-        self,
-        world: World,
-        rehearsal: Rehearsal,
-        subgoal: Subgoal,
-        rng: np.random.Generator,
-        wide: bool = False,
-    ):
+    def __init__(self, world: World, rehearsal: Rehearsal, subgoal: Subgoal, rng: np.random.Generator):
         self._world = world
         self._rehearsal = rehearsal
         self._subgoal = subgoal
         self._rng = rng
-        self._wide = wide
 
-    def plan(self, rejected: list[Hold]) -> Hold:
+    def plan(self, part: MovingPart, rejected: list[Hold]) -> Hold:
         """Return the first hold without a fault, or the least bad one; skip those near rejected ones."""
-        part = moving_part(self._world, self._subgoal, self._wide)
         surface = part_surface(self._world, part.joint)
         self._middle, self._touchable = surface.points.mean(axis=0), part_geoms(self._world, part.joint)
         kinds = (

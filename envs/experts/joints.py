@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,8 +91,8 @@ def moving_part(world: World, subgoal: Subgoal, wide: bool = False) -> MovingPar
     q = world.joint_q(joint)
     slides = world.slides(joint)
     body: Any = world.fixture(fixture)
-    ranges = body.object_properties["articulation"]
-    goal_q = _wide_q(ranges) if wide else _goal_q(ranges[RANGE_KEYS[subgoal.relation]], q)
+    ends = body.object_properties["articulation"][RANGE_KEYS[subgoal.relation]]
+    goal_q = _wide_q(ends) if wide else _goal_q(ends, q)
     return MovingPart(fixture, joint, slides, view.xaxis.copy(), view.xanchor.copy(), q, goal_q)
 
 
@@ -102,17 +102,16 @@ def _goal_q(ends: Sequence[float], q: float) -> float:
     return float(near + INSIDE_RANGE * (far - near))
 
 
-def _wide_q(ranges: Mapping[str, Sequence[float]]) -> float:
-    """Return the widest position that LIBERO calls open, likewise."""
-    shut = float(np.mean(ranges["default_close_ranges"]))
-    near, far = sorted(ranges["default_open_ranges"], key=lambda end: abs(end - shut))
+def _wide_q(ends: Sequence[float]) -> float:
+    """Return the widest position that LIBERO calls open, likewise; fixtures are shut at 0."""
+    near, far = sorted(ends, key=abs)
     return float(far + INSIDE_RANGE * (near - far))
 
 
 def is_wide_open(world: World, subgoal: Subgoal) -> bool:
     """Whether a drawer is open nearly as far as it goes; of a door no more is asked than LIBERO does."""
     part = moving_part(world, subgoal, wide=True)
-    beyond = (part.q - part.goal_q) * np.sign(part.goal_q)  # fixtures are shut at 0
+    beyond = (part.q - part.goal_q) * np.sign(part.goal_q)
     return world.holds(subgoal) and (not part.slides or bool(beyond > -WIDE_SLACK_M))
 
 

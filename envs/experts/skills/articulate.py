@@ -35,7 +35,7 @@ class Articulate:
         self._subgoal = subgoal
         self._wide = wide
         self._traveller = Traveller(world)
-        self._planner = HoldPlanner(world, rehearsal, subgoal, rng, wide)
+        self._planner = HoldPlanner(world, rehearsal, subgoal, rng)
         self._hold: Hold | None = None
         self._rejected: list[Hold] = []
         self._closing = 0
@@ -59,9 +59,9 @@ class Articulate:
             return self._leave(self._leaving)
         if self._reached():
             return self._let_go()
-        if self._hold is None:
-            self._hold = self._planner.plan(self._rejected)
         part = moving_part(self._world, self._subgoal, self._wide)
+        if self._hold is None:
+            self._hold = self._planner.plan(part, self._rejected)
         hand = part.carried(self._hold.hand, part.q - self._hold.q, self._hold.turning)
         if self._stall.update(self._world.hand) and not self._closing:
             self._rejected.append(self._hold)
