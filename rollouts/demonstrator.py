@@ -6,7 +6,6 @@ expert takes over to the end, and only that part is a demonstration. So every la
 expert itself did next: its answers to the states of a learner's path, put in a row, are no chunk of its own.
 """
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,44 +34,37 @@ class Disturbance:
 
 
 class Demonstrator:
-    """A policy for `RecordingEnv`: each action is a pair (executed, label), shape (1, 2, action size).
+    """A policy for `RecordingEnv`: chunks of pairs (executed, label), shape (T, 2, action size).
 
-    The label is NaN while the learner acts.
+    The learner's labels are NaN; its chunks are given whole, so that nothing is drawn while one is played.
     """
 
     def __init__(self, expert: Policy, learner: Policy | None, disturbance: Disturbance) -> None:
         self._expert, self._learner, self._disturbance = expert, learner, disturbance
         self._rng = np.random.default_rng(0)
-        self._pending: deque[NDArray[np.floating]] = deque()
         self._is_expert_acting = learner is None
 
     def reset(self, seed: int) -> None:
         """Forget the last episode."""
         self._rng = np.random.default_rng(seed)
-        self._pending.clear()
         self._expert.reset(seed)
         self._is_expert_acting = self._learner is None
         if self._learner is not None:
             self._learner.reset(seed)
 
-    def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "1 2 action_dim"]:
-        """One step; the learner's chunks are played to their end."""
-        learned = self._learned_action(observation)
-        if learned is not None:
-            return np.stack([learned, np.full_like(learned, np.nan)])[None]
+    def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "steps 2 action_dim"]:
+        """A chunk of the learner's, or one step of the expert's once it has taken over."""
+        if self._learner is not None and not self._expert_takes_over():
+            learned = np.asarray(self._learner.act(observation))
+            return np.stack([learned, np.full_like(learned, np.nan)], axis=1)
         label = self._expert.act(observation)[0]
         return np.stack([self._disturbed(label), label])[None]
 
-    def _learned_action(self, observation: Mapping[str, Any]) -> NDArray[np.floating] | None:
-        """The learner's action; None from when the expert has taken over."""
-        if self._learner is None or self._is_expert_acting:
-            return None
-        if not self._pending:
-            self._is_expert_acting = self._rng.random() < self._disturbance.beta
-            if self._is_expert_acting:
-                return None
-            self._pending.extend(self._learner.act(observation))
-        return self._pending.popleft()
+    def _expert_takes_over(self) -> bool:
+        """Whether it acts from now on; once it does it goes on to the end."""
+        if not self._is_expert_acting:
+            self._is_expert_acting = bool(self._rng.random() < self._disturbance.beta)
+        return self._is_expert_acting
 
     def _disturbed(self, action: NDArray[np.floating]) -> NDArray[np.floating]:
         noise = np.zeros_like(action)

@@ -115,13 +115,13 @@ def read_recording(path: Path) -> Recording:
 class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Records every episode that succeeds, or every one.
 
-    An action is a pair, shape (1, 2, action size): what is executed, and what is written down as the right
-    thing to do in that state; a step whose label is NaN is not written down. An episode of which no step was
-    leaves no recording and counts as one without success. The trial of `reset` only names the recording, and
-    selects nothing.
+    An action is a chunk of pairs, shape (T, 2, action size): what is executed, and what is written down as
+    the right thing to do in that state. A labelled chunk is one step; one whose labels are NaN is performed
+    and not written down. An episode of which no step was leaves no recording and counts as one without
+    success. The trial of `reset` only names the recording, and selects nothing.
 
     Args:
-        env: Steps one action at a time; its `info` has `is_success` and `steps`.
+        env: Steps chunks of actions; its `info` has `is_success` and `steps`.
         folder: Where the recordings of this task go, as `trial00000` and so on.
         describe: What is kept of an observation.
         frames_per_s: The control rate in Hz.
@@ -171,8 +171,9 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Write down the observation with its label, then perform the action."""
         if self._writer is None:
             raise gymnasium.error.ResetNeeded("no recording has begun: call reset() before step()")
-        ((executed, label),) = np.asarray(action, dtype=np.float32)
-        if np.isfinite(label).all():
+        executed, labels = np.asarray(action, dtype=np.float32).swapaxes(0, 1)
+        if np.isfinite(labels).all():
+            (label,) = labels
             self._writer.add({**self._describe(self._observation), ACTION: label})
             self._recorded += 1
         self._observation, reward, terminated, truncated, info = self.env.step(executed)

@@ -158,12 +158,17 @@ def test_beta_chooses_when_the_expert_takes_over(beta: float) -> None:
     learned = []
     for seed in range(200):
         demonstrator.reset(seed)
-        ((pairs,),) = np.stack([demonstrator.act({})[0] for _ in range(60)])[None, None]
-        by_expert = pairs[:, 0, 0] == 1.0
-        assert np.array_equal(np.isnan(pairs[:, 1]).any(axis=1), ~by_expert)
+        chunks = [demonstrator.act({}) for _ in range(60)]
+        by_expert = np.array([chunk[0, 0, 0] == 1.0 for chunk in chunks])
+        assert all(
+            np.isnan(chunk[:, 1]).all() == (not expert)
+            for chunk, expert in zip(chunks, by_expert, strict=True)
+        )
+        assert all(
+            len(chunk) == (1 if expert else 2) for chunk, expert in zip(chunks, by_expert, strict=True)
+        )
         assert (np.diff(by_expert.astype(int)) >= 0).all()
-        assert np.argmax(by_expert) % 2 == 0
-        learned.append(np.argmax(by_expert) / 2)
+        learned.append(np.argmax(by_expert))
     assert np.mean(learned) == pytest.approx((1 - beta) / beta, abs=0.6)
 
 
