@@ -34,6 +34,9 @@ APART_M = 0.012
 SIDE, SIDE_COST_PER_M = np.array([0.0, -1.0]), 4.0  # the robot's right
 EASY_REACH_M = 0.70  # beyond, a vertical hand straightens the elbow, and then it gets stuck
 FAR_COST_PER_M = 14.0
+STEEP, STEEPEST = 0.6, 0.9
+"""Vertical component that the closing axis of an upright grasp may have; the second where nothing else is
+left: a carton that leans at 45 degrees has no two upright sides."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Pinches:
     widths_m: Float[np.ndarray, " n"]
 
 
-def find_pinches(surface: Surface, rng: np.random.Generator, steepest: float = 0.6) -> Pinches:
+def find_pinches(surface: Surface, rng: np.random.Generator, steepest: float = STEEP) -> Pinches:
     """Pair surface points with the nearest point that faces away from them on the other side.
 
     Args:
@@ -89,6 +92,8 @@ def upright_grasps(
         rng: Chooses among many surface points.
     """
     pinches = find_pinches(surface, rng)
+    if not len(pinches.middles):
+        pinches = find_pinches(surface, rng, STEEPEST)
     if not len(pinches.middles):
         return []
     far = np.linalg.norm((pinches.middles - base)[:, :2], axis=1) - EASY_REACH_M
