@@ -162,3 +162,8 @@ def test_a_real_task_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main([*request, "--trials=1", "--first_trial=7", "--protocol=lerobot", "--resume=true"]) == 2
     assert "config.protocol: 'oft' became 'lerobot'" in capsys.readouterr().err
     assert main([*request, "--trials=1", "--first_trial=7", "--num_workers=2", "--resume=true"]) == 0
+    assert main([*request, "--trials=2", "--first_trial=7", "--resume=true"]) == 0
+    assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 2, "only the second was played"
+    capsys.readouterr()
+    assert main([*request, "--trials=1", "--first_trial=7", "--resume=true"]) == 2
+    assert "has 1 episodes that this request leaves out" in capsys.readouterr().err

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from vega_policy.rollouts.folder import ResultsFolder
     from vega_policy.rollouts.stage import PolicyFactory
 
-FREE_TO_CHANGE = ("output_dir", "resume", "num_workers", "episode_time_limit_s")
-"""Options a resumed run may change: no row depends on them."""
+FREE_TO_CHANGE = ("output_dir", "resume", "num_workers", "episode_time_limit_s", "trials")
+"""Options a resumed run may change: no row depends on them. There may only be more trials than before."""
 
 
 @dataclass
@@ -108,6 +108,7 @@ def prepare(config: EvalConfig) -> Evaluation:
         num_videos=sum(episode.video is not None for episode in episodes),
         git_revision=git_revision(),
     )
+    _check_covers(episodes, folder)
     mismatches = differences(trained_with, make_env(tasks[0], images=False).provenance())
     for mismatch in mismatches:
         print(f"vega-eval: warning: {mismatch}", file=sys.stderr)
@@ -120,6 +121,16 @@ def prepare(config: EvalConfig) -> Evaluation:
         "differs_from_training": mismatches,
     }
     return Evaluation(episodes, make_env, make_policy, folder, provenance)
+
+
+def _check_covers(episodes: "Sequence[Episode]", folder: "ResultsFolder") -> None:
+    """Refuse a plan that leaves out episodes that were played: a choice among results is no result."""
+    left_out = folder.rows.keys() - {episode.key for episode in episodes}
+    if left_out:
+        raise ValueError(
+            f"{folder.path} has {len(left_out)} episodes that this request leaves out: expected as many "
+            "--trials as before, or more"
+        )
 
 
 def _pin(policy: PolicyConfig) -> tuple[PolicyConfig, dict[str, str] | None]:
