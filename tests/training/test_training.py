@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lerobot.configs.default import DatasetConfig
@@ -22,11 +23,13 @@ from vega_policy.cli.conditions import training_conditions
 from vega_policy.cli.train import main, play
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.modeling_vega import VegaPolicy
+from vega_policy.quantiles import dataset_quantiles
 from vega_policy.training.averaging import WeightAverage
 from vega_policy.training.cache.dataset import CacheConfig
 from vega_policy.training.checkpoints import link_last, newest_checkpoint, remove_unfinished
 from vega_policy.training.config import ClosedLoopConfig, TrainConfig
 from vega_policy.training.libero_data import IMAGE_KEYS
+from vega_policy.training.merging import merge_datasets
 from vega_policy.training.trainer import Run
 
 
@@ -106,6 +109,43 @@ def stop_after(run: Run, step: int) -> None:
             raise KeyboardInterrupt
 
     run._write = interrupted  # type: ignore[method-assign]
+
+
+def scales(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Quantiles by key, from the pipelines of a checkpoint."""
+    steps = ("policy_preprocessor_step_3_normalizer", "policy_postprocessor_step_1_unnormalizer")
+    return {
+        f"{step}/{key}": value
+        for step in steps
+        for key, value in load_file(checkpoint / f"{step}_processor.safetensors").items()
+    }
+
+
+def test_a_start_from_other_weights_scales_by_the_new_dataset(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    """As a run from nothing does; the checkpoint only gives weights, and resuming changes no scale."""
+    other = merged(tmp_path, small_dataset)
+    Run(settings(small_dataset, replace(small_policy), tmp_path / "before", steps=2)).start()
+    start = tmp_path / "before" / "checkpoints" / "last" / "pretrained_model"
+    Run(settings(other, replace(small_policy), tmp_path / "anew", steps=2)).start()
+    tuned = settings(other, replace(small_policy), tmp_path / "tuned", steps=2, init_from=str(start))
+    Run(tuned).start()
+    Run(replace(tuned, resume=True, steps=4)).start()
+    anew, last = scales(tmp_path / "anew" / "checkpoints" / "last" / "pretrained_model"), tmp_path / "tuned"
+    assert not same(anew, scales(start))
+    for step in ("000002", "000004"):
+        assert same(scales(last / "checkpoints" / step / "pretrained_model"), anew)
+    quantiles = dataset_quantiles(other, "action")
+    stored = anew["policy_postprocessor_step_1_unnormalizer/action.q01"].numpy()
+    assert np.array_equal(stored[:6], quantiles["q01"][:6])
+    assert stored[6] == -1, "the gripper's command is a sign"
+
+
+def merged(folder: Path, small_dataset: Path) -> Path:
+    """A dataset whose `stats.json` does not have the quantiles of its frames."""
+    merge_datasets([small_dataset, make_dataset(folder / "other", seed=1)], folder / "merged")
+    return folder / "merged"
 
 
 def test_training_from_the_cache_equals_training_online(

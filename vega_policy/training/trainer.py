@@ -1,8 +1,9 @@
 """LeRobot's trainer with VEGA's policy: what a run adds to it, and where it is put in.
 
 LeRobot's `train` takes an accelerator, and calls a few functions of its module by name; for the time of one
-run three of these are replaced: the update (to average and log), the checkpoint (to be atomic, then played in
-the simulator) and the link to it. Nothing of the training loop is repeated here.
+run four of these are replaced: the pipelines (scaled to this dataset), the update (to average and log), the
+checkpoint (to be atomic, then played in the simulator) and the link to it. Nothing of the training loop is
+repeated here.
 """
 
 import logging
@@ -116,11 +117,24 @@ class Run:
     def _hooks(self) -> Iterator[None]:
         with patch.multiple(
             lerobot_train,
+            make_pre_post_processors=self._scaled_to_dataset(lerobot_train.make_pre_post_processors),
             update_policy=self._averaged_and_logged(lerobot_train.update_policy),
             save_checkpoint=self._save,
             update_last_checkpoint=link_last,
         ):
             yield
+
+    def _scaled_to_dataset(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """New pipelines, with the quantiles of this dataset's frames, unless a run goes on.
+
+        For a checkpoint that only gives the first weights LeRobot would load its pipelines and put the
+        averages of `meta/stats.json` into them, over the gripper's identity too.
+        """
+
+        def made(*, pretrained_path: Any, **options: Any) -> Any:
+            return make(pretrained_path=pretrained_path if self._pipeline.resume else None, **options)
+
+        return made
 
     def _averaged_and_logged(self, update_policy: Callable[..., Any]) -> Callable[..., Any]:
         """LeRobot's update, then the average and the log."""
