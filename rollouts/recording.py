@@ -117,8 +117,8 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     An action is a chunk of pairs, shape (T, 2, action size): what is executed, and what is written down as
     the right thing to do in that state. A labelled chunk is one step; one whose labels are NaN is performed
-    and not written down. An episode of which no step was leaves no recording and counts as one without
-    success. The trial of `reset` only names the recording, and selects nothing.
+    and not written down. An episode that was solved before any step was written down leaves no recording and
+    counts as one without success. The trial of `reset` only names the recording, and selects nothing.
 
     Args:
         env: Steps chunks of actions; its `info` has `is_success` and `steps`.
@@ -180,7 +180,7 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         if info["is_success"] and self._solved_at is None:
             self._solved_at = self._recorded
         if terminated or truncated:
-            info = {**info, "is_success": bool(info["is_success"]) and self._recorded > 0}
+            info = {**info, "is_success": bool(info["is_success"]) and bool(self._solved_at)}
             self._end(info["is_success"], holds=float(reward) > 0)
         return self._observation, reward, terminated, truncated, info
 

@@ -1,7 +1,7 @@
 """Inside a worker process: builds what an episode needs, plays it, and answers with a row whatever happens.
 
 The environment and the policy are kept from one episode to the next of the same task, since building them
-takes seconds; after an error both are built anew, for nobody knows in what state it left them.
+takes seconds. After an error the process is replaced, for nobody knows in what state it left either.
 """
 
 import contextlib
@@ -118,5 +118,4 @@ def _attempt(stage: _Stage, episode: Episode, connection: "Connection[Any, Any]"
         with recorder_for(episode, root) or contextlib.nullcontext() as film:
             return run_episode(env, policy, episode, film)
     except Exception:
-        stage.clear()
         return error_row(episode, traceback.format_exc(), wall_s=time.monotonic() - started_s)

@@ -124,20 +124,20 @@ class _Worker:
         return self.heard_s + (time_limit_s if self.ready else STARTUP_S)
 
     def receive(self) -> Message:
-        """Return the waiting message; a row with an error, and a new process, if the worker has died."""
+        """Return the waiting message; after an error, or if the worker has died, the process is a new one."""
         self.heard_s, self.ready = time.monotonic(), True
         try:
             message: Message = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
             return self.replace(f"the worker process died with exit code {self.process.exitcode}")
+        if isinstance(message, Row) and message.outcome == "error":
+            self._renew()
         return message
 
     def replace(self, reason: str) -> Row:
         """Kill the process, start another, and return the row of the episode that was lost."""
-        self._kill()
-        self._start()
-        self.task = None
+        self._renew()
         assert self.episode is not None
         return error_row(self.episode, reason, wall_s=time.monotonic() - self.given_s)
 
@@ -147,6 +147,11 @@ class _Worker:
                 self.connection.send(None)
             self.process.join(FAREWELL_S)
         self._kill()
+
+    def _renew(self) -> None:
+        self._kill()
+        self._start()
+        self.task = None
 
     def _kill(self) -> None:
         self.process.kill()

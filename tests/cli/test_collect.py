@@ -51,6 +51,26 @@ def test_a_learner_computes_with_one_thread_however_many_workers_there_are(
     assert make_learner.num_threads == 1
 
 
+def test_no_dataset_is_replaced_that_its_recordings_did_not_make(tmp_path: Path) -> None:
+    (tmp_path / "data" / "meta").mkdir(parents=True)
+    (tmp_path / "data" / "meta" / "provenance.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="--resume=true"):
+        prepare(config(tmp_path, LearnerConfig(), 64))
+    with pytest.raises(FileExistsError, match="recordings that it was made of are not in"):
+        prepare(config(tmp_path, LearnerConfig(), 64, resume=True))
+    assert (tmp_path / "data" / "meta" / "provenance.json").is_file()
+
+
+def test_a_learner_that_reads_clips_is_warned_of(
+    tmp_path: Path, learner: LearnerConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert learner.path is not None
+    file = Path(learner.path) / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "simulator": {"clip_length": 5}}))
+    prepare(config(tmp_path, learner, None))
+    assert "reads clips of 5 pictures" in capsys.readouterr().err
+
+
 def test_a_learner_that_is_nowhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing of the kind at"):
         prepare(config(tmp_path, LearnerConfig(path=str(tmp_path / "lerner")), None))

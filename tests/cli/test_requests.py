@@ -66,6 +66,14 @@ def test_a_changed_dataset_is_another_request(
     assert "dataset_files: " in capsys.readouterr().err
 
 
+def test_another_number_of_processes_is_another_batch(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert main([*command, "--resume=true"]) == 2
+    assert "num_processes: 1 became 4" in capsys.readouterr().err
+
+
 def test_what_no_weight_depends_on_may_change(command: list[str], tmp_path: Path) -> None:
     free = ["--num_workers=2", "--closed_loop.trials=5", "--cache.root=elsewhere", "--steps=40000"]
     assert main([*command, "--resume=true", *free]) == 0
@@ -85,7 +93,7 @@ def test_the_revision_of_every_session_is_kept(
 def test_a_request_from_before_the_dataset_and_revisions_were_kept_is_read(
     command: list[str], tmp_path: Path
 ) -> None:
-    newer = ("dataset_files", "git_revisions")
+    newer = ("dataset_files", "num_processes", "git_revisions")
     old = {key: value for key, value in stored(tmp_path).items() if key not in newer}
     (tmp_path / "run" / "request.json").write_text(json.dumps(old))
     assert main([*command, "--resume=true"]) == 0

@@ -186,6 +186,21 @@ def test_what_a_learner_solves_alone_is_no_demonstration(tmp_path: Path) -> None
     assert not list(tmp_path.rglob("recording.json"))
 
 
+def test_standing_by_after_a_learner_has_solved_it_is_no_demonstration(tmp_path: Path) -> None:
+    """The expert may still take over after the success, when there is nothing left to do."""
+    env = RecordedWorld(tmp_path)(TASK, images=True)
+    observation, _ = env.reset(seed=1, options={"trial": 0})
+    done = solved = False
+    while not done:
+        executed = right_action(observation["position"])
+        label = executed if solved else 0 * executed + np.nan
+        observation, _, terminated, truncated, info = env.step(np.stack([executed, label])[None])
+        solved, done = solved or info["is_success"], terminated or truncated
+    assert solved
+    assert not info["is_success"]
+    assert not list(tmp_path.rglob("recording.json"))
+
+
 def test_a_recording_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,14 @@ def test_lasting_faults_cost_their_episodes_only(undisturbed: Path, tmp_path: Pa
     assert {key: row.outcome for key, row in rows.items() if key not in errors} == sound
 
 
+def test_after_an_error_the_process_is_another(tmp_path: Path) -> None:
+    """What went wrong may be in the process: a device that answers nothing but errors, say."""
+    run(tmp_path / "results", world=TinyWorld({(0, 1): "raise"}, marks=tmp_path), num_workers=1)
+    first, *others = [line.split()[0] for line in (tmp_path / "built").read_text().splitlines()]
+    assert others
+    assert first not in others
+
+
 def test_resume_plays_what_is_missing_and_what_went_wrong(undisturbed: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     run(results, world=TinyWorld({(0, 1): "raise"}))

@@ -22,6 +22,7 @@ from vega_policy.configuration_vega import VegaConfig
 from vega_policy.features import SIMULATED
 from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.training.cache import store as store_room
+from vega_policy.training.cache.contents import ensure_pictures, fingerprint
 from vega_policy.training.cache.dataset import CachedDataset
 from vega_policy.training.cache.store import ArrayStore
 
@@ -103,6 +104,46 @@ def test_a_store_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
         half.ensure(lambda first, last: np.full((last - first, 1), 1e6))
     with pytest.raises(ValueError, match=r"expected rows 0 to 1 .* as \(1, 1\), got \(2, 1\)"):
         half.ensure(lambda first, last: np.zeros((last - first + 1, 1)))
+
+
+def test_a_store_takes_its_space_before_it_is_filled(tmp_path: Path) -> None:
+    """A disk that is full refuses at once; under a memory map it would kill the process later."""
+
+    def breaks(first: int, last: int) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    large = ArrayStore(tmp_path, "numbers", {}, 2**16, (2,), np.float32)
+    with pytest.raises(KeyboardInterrupt):
+        large.ensure(breaks)
+    assert (large.folder / "values.bin").stat().st_blocks * 512 >= 2**16 * 2 * 4
+
+
+def test_a_dataset_below_a_folder_of_caches_is_told_from_another(tmp_path: Path) -> None:
+    """LeRobot's own place for datasets is `~/.cache/huggingface`."""
+    root = tmp_path / ".cache" / "data"
+    (root / "meta" / ".cache").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="expected a dataset's files"):
+        fingerprint(root)
+    (root / "meta" / "info.json").write_text("{}")
+    first = fingerprint(root)
+    (root / "meta" / ".cache" / "download.lock").touch()
+    assert fingerprint(root) == first
+    (root / "meta" / "info.json").write_text("{ }")
+    assert fingerprint(root) != first
+
+
+def test_films_of_episodes_that_were_not_chosen_are_not_read(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    plain = plain_dataset(small_dataset, small_policy, [0, 2])
+    pictures = ensure_pictures(tmp_path, plain, plain.meta.video_keys[0]).open()
+    (_, first), (_, second), _ = (
+        (row["dataset_from_index"], row["dataset_to_index"]) for row in plain.meta.episodes
+    )
+    read = pictures.reshape(len(pictures), -1).any(axis=1)
+    assert not read[first:second].any()
+    assert read[:first].all()
+    assert read[second:].all()
 
 
 def plain_dataset(root: Path, config: VegaConfig, episodes: list[int] | None = None) -> LeRobotDataset:

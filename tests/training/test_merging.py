@@ -39,6 +39,22 @@ def test_merged_datasets_have_all_frames_and_their_origin(tmp_path: Path) -> Non
     assert [(part["root"], part["seed"]) for part in provenance["merged"]] == [("base", 0), ("round", 1)]
 
 
+def test_a_round_in_scenes_that_were_seen_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    roots = [make_dataset(tmp_path / name, seed, ENVIRONMENT) for seed, name in enumerate("abc")]
+    for root, suites in zip(roots, ("xyz", "uvw", "xyw"), strict=True):
+        file = root / "meta" / "provenance.json"
+        provenance = json.loads(file.read_text())
+        for episode, suite in zip(provenance["episodes"], suites, strict=True):
+            episode |= {"suite": suite, "task_id": 0}
+        file.write_text(json.dumps(provenance))
+    assert merge(tmp_path, *roots[:2]) == 0
+    assert "scenes" not in caplog.text
+    assert main([f"--roots=[{tmp_path}/both,{roots[2]}]", f"--output_dir={tmp_path}/all"]) == 0
+    assert f"3 of 3 episodes of {roots[2]} begin in scenes of {tmp_path}/both" in caplog.text
+
+
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = make_dataset(tmp_path / "base", 0, ENVIRONMENT)
     other = make_dataset(tmp_path / "other", 1, {**ENVIRONMENT, "assets": "official"})

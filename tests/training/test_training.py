@@ -363,11 +363,17 @@ def test_the_average_follows_and_steps_back() -> None:
         other.load_state_dict(average.state_dict())
 
 
+EVERY_SECOND = ["--closed_loop.every=2", "--save_freq=2", "--closed_loop.assets=standin"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--output_dir=."], "--resume=true"),
         (["--closed_loop.first_trial=-1"], "first_trial"),
+        (["--closed_loop.trials=0"], "closed_loop.trials"),
+        ([*EVERY_SECOND, "--closed_loop.suite=libero_spatail"], "did you mean 'libero_spatial'?"),
+        ([*EVERY_SECOND, "--closed_loop.trials=20"], "the number of init states"),
         (["--eval_freq=2"], "eval_split"),
         (["--init_from=/nowhere"], "/nowhere"),
         (["--closed_loop.every=3", "--save_freq=2"], "closed_loop.every"),

@@ -4,10 +4,13 @@ Objects are placed anew by each task's own rules; the official evaluation init s
 Recordings gather in `<output_dir>.recordings`, where an interrupted run goes on with `--resume=true`; the
 dataset is put together from them at the end.
 
+A trial that ends in an error is told of and replaced by the next.
+
 Exit codes: 0 if every task has all its demonstrations, 1 if some are missing or could not be kept, 2 if
 nothing was started because of a mistake in the request, 130 after Ctrl-C.
 """
 
+import json
 import math
 import sys
 from collections import Counter
@@ -171,6 +174,7 @@ def prepare(config: CollectConfig) -> Collection:
     from vega_policy.rollouts.collect import Wanted
     from vega_policy.rollouts.folder import ResultsFolder
 
+    _check_place(config)
     checkpoint = None if config.policy.path is None else local_checkpoint(located(config.policy.path))
     trained_with = training_conditions(None if checkpoint is None else str(checkpoint))
     config = replace(config, image_size_px=config.image_size_px or trained_with.get("image_size_px", 256))
@@ -179,8 +183,9 @@ def prepare(config: CollectConfig) -> Collection:
     wanted = Wanted(tasks, config.episodes, max_trials, config.keep_failures, config.seed)
     make_env = _make_env(config)
     envs = [make_env(task, images=False) for task in tasks]
-    for mismatch in differences(trained_with, envs[0].unwrapped.provenance()):  # type: ignore[attr-defined]
-        print(f"vega-collect: warning: {mismatch}", file=sys.stderr)
+    mismatches = differences(trained_with, envs[0].unwrapped.provenance())  # type: ignore[attr-defined]
+    for warning in [*mismatches, *_lost_history(checkpoint)]:
+        print(f"vega-collect: warning: {warning}", file=sys.stderr)
     resolved = draccus.encode(config)
     run = {
         "config": {key: value for key, value in resolved.items() if key not in FREE_TO_CHANGE},
@@ -198,6 +203,39 @@ def prepare(config: CollectConfig) -> Collection:
     )
     provenance = {**run, "config": resolved, "git_revisions": folder.git_revisions}
     return Collection(config, wanted, make_env, _demonstrator(config, checkpoint), folder, provenance)
+
+
+def _check_place(config: CollectConfig) -> None:
+    """Refuse to take the place of a dataset that these recordings did not make.
+
+    Raises:
+        FileExistsError: There is one; it is left as it is.
+    """
+    if not config.output_dir.exists():
+        return
+    if not config.resume:
+        raise FileExistsError(
+            f"{config.output_dir} exists already; record more for it with --resume=true, or choose another "
+            "--output_dir"
+        )
+    if not (config.recordings_dir / "episodes.jsonl").is_file():
+        raise FileExistsError(
+            f"{config.output_dir} exists, but the recordings that it was made of are not in "
+            f"{config.recordings_dir}: choose another --output_dir, and put the datasets together afterwards "
+            "with python -m vega_policy.cli.merge"
+        )
+
+
+def _lost_history(checkpoint: Path | None) -> list[str]:
+    """What to warn of when a learner reads clips."""
+    stored = {} if checkpoint is None else json.loads((checkpoint / "config.json").read_text())
+    frames = stored.get("simulator", {}).get("clip_length", 1)
+    if frames == 1:
+        return []
+    return [
+        f"the policy reads clips of {frames} pictures, but a recording begins where the expert takes over: "
+        "its first clips are filled with its first picture, as at the start of an episode"
+    ]
 
 
 def _make_env(config: CollectConfig) -> MakeRecordedLibero:
@@ -245,6 +283,7 @@ def run(collection: Collection) -> int:
         time_limit_s=config.episode_time_limit_s,
     )
     provenance = {**collection.provenance, "environment": collection.folder.environment}
+    _tell_errors(collection.folder)
     write(config, kept, provenance)
     return _report(config, kept, collection.folder)
 
@@ -274,6 +313,14 @@ def _demonstration(recordings_dir: Path, task: "Task", row: "Row") -> "Demonstra
     return Demonstration(
         task.name, recording.columns, recording.films, recording.histograms, {**facts, **recording.facts}
     )
+
+
+def _tell_errors(folder: "ResultsFolder") -> None:
+    errors = [row.error for row in folder.rows.values() if row.outcome == "error"]
+    if errors:
+        print(
+            f"vega-collect: {len(errors)} trials ended in an error, the last:\n{errors[-1]}", file=sys.stderr
+        )
 
 
 def _report(config: CollectConfig, kept: "Mapping[Task, Sequence[Row]]", folder: "ResultsFolder") -> int:

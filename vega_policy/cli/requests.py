@@ -5,6 +5,7 @@ from before revisions or the dataset were kept is read as well, and a run from b
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from vega_policy.rollouts.files import write_atomically
 from vega_policy.rollouts.folder import REVISIONS, session_revisions
 from vega_policy.rollouts.settings import changes
 
-REQUEST, DATASET = "request.json", "dataset_files"
+REQUEST, DATASET, PROCESSES = "request.json", "dataset_files", "num_processes"
 
 
 def request_of(config: Any, dataset_root: Path | str | None) -> dict[str, Any]:
@@ -30,7 +31,9 @@ def request_of(config: Any, dataset_root: Path | str | None) -> dict[str, Any]:
 
     is_here = dataset_root is not None and Path(dataset_root).is_dir()
     settings = json.loads(json.dumps(draccus.encode(config)))
-    return {**settings, DATASET: fingerprint(Path(str(dataset_root))) if is_here else None}
+    files = fingerprint(Path(str(dataset_root))) if is_here else None
+    # A batch is one of every process: torchrun and accelerate say how many there are.
+    return {**settings, DATASET: files, PROCESSES: int(os.environ.get("WORLD_SIZE", "1"))}
 
 
 def refuse_another_request(file: Path, request: Mapping[str, Any], free_to_change: Sequence[str]) -> None:
@@ -46,7 +49,7 @@ def refuse_another_request(file: Path, request: Mapping[str, Any], free_to_chang
     """
     if not file.is_file():
         return
-    before = {DATASET: request[DATASET], **_read(file)}
+    before = {DATASET: request[DATASET], PROCESSES: request[PROCESSES], **_read(file)}
     before.pop(REVISIONS, None)
     found = changes(before, request)
     lines = [f"{key}: {change}" for key, change in found.items() if not _is_in(key, free_to_change)]

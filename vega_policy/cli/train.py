@@ -61,10 +61,26 @@ def _prepare(config: "TrainConfig") -> "Run":
     file, request = config.output_dir / REQUEST, request_of(config, config.dataset.root)
     if config.resume:
         refuse_another_request(file, request, FREE_TO_CHANGE)
+    if config.closed_loop.every:
+        _check_closed_loop(config.closed_loop)
     run = Run(config, partial(play, config))
     if run.is_main_process:
         record_request(file, request)
     return run
+
+
+def _check_closed_loop(settings: "ClosedLoopConfig") -> None:
+    """Find out before training what would make every evaluation fail.
+
+    Raises:
+        ValueError: Something is asked for that does not exist.
+        FileNotFoundError: The assets asked for are nowhere.
+    """
+    from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
+
+    tasks = list_tasks(settings.suite, settings.task_ids)
+    trials = range(settings.first_trial, settings.first_trial + settings.trials)
+    check_trials(MakeLibero(settings.protocol, settings.assets, strict=False), tasks, trials)
 
 
 def _start(run: "Run") -> int:

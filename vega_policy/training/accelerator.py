@@ -5,15 +5,20 @@ averaged weights, and hands on the loss on held-out episodes, which LeRobot give
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch.utils.data import DataLoader
 
 from vega_policy.training.averaging import WeightAverage
 from vega_policy.training.cache.dataset import CacheConfig, CachedDataset
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for each other: one fills the cache or plays episodes while the others do nothing,
+and torch's ten minutes would end the run."""
 
 
 class TrainingAccelerator(Accelerator):
@@ -38,7 +43,10 @@ class TrainingAccelerator(Accelerator):
         super().__init__(
             step_scheduler_with_optimizer=False,
             mixed_precision=mixed_precision,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=True),
+                InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
             cpu=device == "cpu",
         )
         self._cache, self._ema_decay, self._on_held_out_loss = cache, ema_decay, on_held_out_loss

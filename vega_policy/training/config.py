@@ -64,10 +64,10 @@ class TrainConfig:
         for name in ("steps", "batch_size", "log_freq"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected --{name} of at least 1, got {getattr(self, name)}")
-        if self.closed_loop.first_trial < 0:
-            raise ValueError(
-                f"expected --closed_loop.first_trial of at least 0, got {self.closed_loop.first_trial}"
-            )
+        for name, least in {"first_trial": 0, "trials": 1, "num_workers": 1, "every": 0}.items():
+            value = getattr(self.closed_loop, name)
+            if value < least:
+                raise ValueError(f"expected --closed_loop.{name} of at least {least}, got {value}")
         if self.closed_loop.every and (self.save_freq < 1 or self.closed_loop.every % self.save_freq):
             raise ValueError(
                 f"expected closed_loop.every to be a multiple of save_freq ({self.save_freq}), as "

@@ -15,14 +15,18 @@ def in_one_step(path: Path) -> Iterator[Path]:
 
     What an exception leaves half-written stays beside `path`, and is removed when `path` is written again.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial, old = (path.with_name(f".{path.name}{end}") for end in (PARTIAL, f".old{PARTIAL}"))
+    if old.exists() and not path.exists():  # a crash came between the two renames below
+        old.replace(path)
     remove(partial)
     yield partial
     _sync_files(partial)
-    if path.is_dir() and not path.is_symlink():
-        _put_aside(path)
+    if path.is_dir() and not path.is_symlink():  # which cannot be replaced by a rename alone
+        remove(old)
+        path.replace(old)
     partial.replace(path)
     _sync(path.parent)
+    remove(old)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -37,14 +41,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _put_aside(folder: Path) -> None:
-    """Take a folder away in one step, so that none is seen half-removed under its name."""
-    old = folder.with_name(f".{folder.name}.old{PARTIAL}")
-    remove(old)
-    folder.replace(old)
-    shutil.rmtree(old)
 
 
 def _sync_files(path: Path) -> None:

@@ -4,6 +4,7 @@ LeRobot's tool drops the provenance, from which training learns under which cond
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from lerobot.datasets.aggregate import aggregate_datasets
 
 from vega_policy.training.demonstrations import CONDITIONS, PROVENANCE, recorded_conditions
 from vega_policy.training.files import in_one_step
+
+SCENE = ("suite", "task_id", "seed")
+"""Of an episode's facts: what determines how its objects stand."""
 
 
 def merge_datasets(roots: Sequence[Path], output_dir: Path) -> None:
@@ -27,6 +31,7 @@ def merge_datasets(roots: Sequence[Path], output_dir: Path) -> None:
     """
     if output_dir.exists():
         raise FileExistsError(f"{output_dir} exists already; remove it or choose another --output_dir")
+    _warn_of_shared_scenes({str(root): _provenance(root) for root in roots})
     environment = _common_conditions({str(root): recorded_conditions(root) for root in roots})
     provenance = {"environment": environment, "merged": [_provenance(root) for root in roots]}
     names = [f"local/{root.name}" for root in roots]
@@ -46,6 +51,26 @@ def _common_conditions(by_root: Mapping[str, Mapping[str, Any]]) -> dict[str, An
             )
     first, *others = by_root.values()
     return {name: value for name, value in first.items() if all(name in other for other in others)}
+
+
+def _warn_of_shared_scenes(provenances: Mapping[str, Mapping[str, Any]]) -> None:
+    """Rounds of DAgger with the seed of the demonstrations show the learner only scenes that it knows."""
+    known: dict[tuple[Any, ...], str] = {}
+    for root, provenance in provenances.items():
+        scenes = [tuple(episode.get(name) for name in SCENE) for episode in _episodes(provenance)]
+        again = [known[scene] for scene in scenes if scene in known and None not in scene]
+        if again:
+            logging.warning(
+                "%d of %d episodes of %s begin in scenes of %s; give each round a --seed of its own",
+                len(again), len(scenes), root, ", ".join(sorted(set(again))),
+            )  # fmt: skip
+        known |= dict.fromkeys(scenes, root)
+
+
+def _episodes(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is known of the episodes of a dataset, also of one that was merged itself."""
+    inner = [episode for part in provenance.get("merged", ()) for episode in _episodes(part)]
+    return [*provenance.get("episodes", ()), *inner]
 
 
 def _provenance(root: Path) -> dict[str, Any]:

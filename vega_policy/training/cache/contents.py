@@ -32,13 +32,17 @@ Batches = Callable[[int, int], Mapping[str, Any]]
 
 
 def ensure_pictures(root: Path, dataset: Any, camera: str) -> ArrayStore:
-    """All pictures of one camera of a LeRobot dataset, uint8, (frames, 3, height, width).
+    """The pictures of one camera of a LeRobot dataset, uint8, (frames, 3, height, width).
+
+    Those of episodes that were not chosen are black: from the Hub their films are not even downloaded.
 
     Raises:
         ValueError: If the films do not have the dataset's frames.
     """
     height, width, channels = dataset.meta.features[camera]["shape"]
     key = {"format": FORMAT, "data": fingerprint(Path(dataset.root)), "camera": camera}
+    if dataset.episodes is not None:
+        key["episodes"] = dataset.episodes
     name = f"pictures-{camera.rsplit('.', 1)[-1]}"
     store = ArrayStore(root, name, key, dataset.meta.total_frames, (channels, height, width), np.uint8)
     store.ensure(lambda first, last: _decode(dataset, camera, first, last))
@@ -75,9 +79,16 @@ def ensure_features(
 
 
 def fingerprint(root: Path) -> str:
-    """Changes when a file of a dataset does: names, sizes and times of change."""
-    files = sorted(path for path in root.rglob("*") if path.is_file() and ".cache" not in path.parts)
-    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
+    """Changes when a file of a dataset does: names, sizes and times of change.
+
+    Raises:
+        FileNotFoundError: There are no files; all such folders would look alike.
+    """
+    names = sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    files = [name for name in names if ".cache" not in name.parts]  # what the Hub's client keeps in there
+    if not files:
+        raise FileNotFoundError(f"expected a dataset's files in {root}, found none")
+    stats = [(name.as_posix(), (root / name).stat()) for name in files]
     text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
     return sha256(text.encode()).hexdigest()
 
@@ -121,19 +132,29 @@ def _pictures(policy: "VegaPolicy", batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _decode(dataset: Any, camera: str, first: int, last: int) -> NDArray[np.uint8]:
-    """Frames by their number in the dataset, episode by episode, through LeRobot's own decoder."""
-    from lerobot.datasets.video_utils import decode_video_frames
-
+    """Frames by their number in the dataset, episode by episode."""
     meta, spans = dataset.meta, []
     starts = np.asarray(meta.episodes["dataset_from_index"])
     episode = int(np.searchsorted(starts, first, side="right")) - 1
     while first < last:
         row = meta.episodes[episode]
         end = min(last, row["dataset_to_index"])
-        begin_s = row[f"videos/{camera}/from_timestamp"]
         frames = range(first - row["dataset_from_index"], end - row["dataset_from_index"])
-        film = dataset.root / meta.get_video_file_path(episode, camera)
-        times_s = [begin_s + frame / meta.fps for frame in frames]
-        spans.append(decode_video_frames(film, times_s, 1e-4, return_uint8=True).numpy())
+        spans.append(_decode_span(dataset, camera, episode, frames))
         first, episode = end, episode + 1
     return np.concatenate(spans)
+
+
+def _decode_span(dataset: Any, camera: str, episode: int, frames: range) -> NDArray[np.uint8]:
+    """Frames of one episode by their number in it, through LeRobot's own decoder."""
+    from lerobot.datasets.video_utils import decode_video_frames
+
+    meta = dataset.meta
+    if dataset.episodes is not None and episode not in dataset.episodes:
+        height, width, channels = meta.features[camera]["shape"]
+        return np.zeros((len(frames), channels, height, width), np.uint8)
+    begin_s = meta.episodes[episode][f"videos/{camera}/from_timestamp"]
+    film = dataset.root / meta.get_video_file_path(episode, camera)
+    times_s = [begin_s + frame / meta.fps for frame in frames]
+    decoded: NDArray[np.uint8] = decode_video_frames(film, times_s, 1e-4, return_uint8=True).numpy()
+    return decoded

@@ -6,6 +6,7 @@ is never opened, a torn or altered block is computed again, and an interrupted f
 
 import fcntl
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class ArrayStore:
         )
         self.folder = root / f"{name}-{sha256(self._key.encode()).hexdigest()[:16]}"
         row_bytes = int(np.prod(row_shape)) * self.dtype.itemsize
+        self._num_bytes = num_rows * row_bytes
         self._block = max(1, BLOCK_BYTES // max(1, row_bytes))
 
     def ensure(self, fill: Fill) -> int:
@@ -66,6 +68,7 @@ class ArrayStore:
 
         Raises:
             ValueError: If `fill` gives other than the rows asked for, or a value that `dtype` cannot hold.
+            OSError: If the disk has no room for the array.
         """
         with self._alone():
             missing = self._missing()
@@ -108,14 +111,17 @@ class ArrayStore:
         key_file, values = self.folder / "key.json", self.folder / "values.bin"
         if not key_file.is_file() or not values.is_file():
             return False
-        num_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
-        return key_file.read_text() == self._key and values.stat().st_size == num_bytes
+        return key_file.read_text() == self._key and values.stat().st_size == self._num_bytes
 
     def _begin(self) -> None:
-        """An empty array; the key comes last, so that what lacks it counts as nothing."""
+        """An empty array; the key comes last, so that what lacks it counts as nothing.
+
+        Its space is taken at once: a disk that fills up under a memory map kills the process.
+        """
         for name in ("key.json", "checksums.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
-        np.memmap(self.folder / "values.bin", self.dtype, "w+", shape=self.shape).flush()
+        with (self.folder / "values.bin").open("wb") as values:
+            os.posix_fallocate(values.fileno(), 0, self._num_bytes)
         (self.folder / "key.json").write_text(self._key)
 
     def _write(self, array: NDArray[Any], first: int, last: int, rows: NDArray[Any]) -> None:
