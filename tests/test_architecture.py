@@ -112,6 +112,7 @@ def test_importing_every_module_changes_nothing(tmp_path: Path) -> None:
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home / "cache"),
         "HF_HOME": str(tmp_path / "hf"),
+        "MUJOCO_GL": "osmesa",  # with which importing mujoco would set a variable
     }
     environment.pop("LIBERO_CONFIG_PATH", None)
     command = [sys.executable, "-c", IMPORT_EVERYTHING, json.dumps(light_modules()), str(home)]

@@ -25,6 +25,16 @@ MISSING_CAMERA_RULES = ("raise", "black")
 DTYPES = ("float32", "bfloat16")
 
 
+def tiny_backbone() -> BackboneConfig:
+    """The default's: random weights, and the words of LIBERO's instructions."""
+    return tiny_smolvlm_config(list(LIBERO_WORDS))
+
+
+def tiny_head() -> HeadConfig:
+    """The default's, for that backbone."""
+    return HeadConfig(slots="per_step", slot_embeddings="learned", width=128)
+
+
 @PreTrainedConfig.register_subclass("vega")
 @dataclass
 class VegaConfig(PreTrainedConfig):
@@ -59,10 +69,8 @@ class VegaConfig(PreTrainedConfig):
 
     simulator: SimulatorConfig = field(default_factory=tiny_wan_config)
     fusion: FusionConfig = field(default_factory=FusionConfig)
-    backbone: BackboneConfig = field(default_factory=lambda: tiny_smolvlm_config(list(LIBERO_WORDS)))
-    head: HeadConfig = field(
-        default_factory=lambda: HeadConfig(slots="per_step", slot_embeddings="learned", width=128)
-    )
+    backbone: BackboneConfig = field(default_factory=tiny_backbone)
+    head: HeadConfig = field(default_factory=tiny_head)
     rtc_config: RTCConfig | None = None
 
     normalization_mapping: dict[str, NormalizationMode] = field(

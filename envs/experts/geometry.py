@@ -74,8 +74,8 @@ def unit(vector: Vector) -> Vector:
 DOWN: Matrix = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """The hand's rotation after a reset: it points down and closes along world y."""
 
-WRIST_MIDDLE: Matrix = rotation_about(UP, 0.3) @ DOWN
-"""Turned from there toward the side on which the wrist has more room (0.3 rad, found by trial)."""
+WRIST_MIDDLE_RAD = 0.3
+"""From there about the vertical, toward the side on which the wrist has more room; found by trial."""
 
 
 def hand_rotation(closing: Vector, approach: Vector) -> Matrix:
@@ -87,7 +87,8 @@ def hand_rotation(closing: Vector, approach: Vector) -> Matrix:
     """
     rotation = np.stack([closing, np.cross(approach, closing), approach], axis=1)
     flipped = rotation * [-1.0, -1.0, 1.0]
-    return min((rotation, flipped), key=lambda option: angle_between(WRIST_MIDDLE, option))
+    middle = rotation_about(UP, WRIST_MIDDLE_RAD) @ DOWN
+    return min((rotation, flipped), key=lambda option: angle_between(middle, option))
 
 
 def safe_turn(current: Matrix, target: Matrix) -> Vector:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vega_policy.names import nearest_name_error
 
@@ -60,6 +60,8 @@ class BackboneConfig:
     Raises:
         ValueError: The family is unknown or has no causal_prefix, or two sources of weights are given.
     """
+
+    CHOSEN_BY: ClassVar = ("family", "source", "architecture")
 
     family: str = "smolvlm"
     source: str | None = None

@@ -18,12 +18,20 @@ from vega_policy.cli.sim_arm import SimArmConfig
 
 
 @dataclass
+class DrillArmConfig(SimArmConfig):
+    """The simulated arm, slow and with small pictures: two processor cores run all of a drill's processes."""
+
+    image_size_px: int = 64
+    speed: float = 0.2
+
+
+@dataclass
 class DrillConfig:
     """Make everything go wrong once."""
 
     output: Path | None = None  # where the table goes; only printed if not given
     arm: str = "sim_arm"  # its limits: a name in configs/robot or a YAML file
-    sim: SimArmConfig = field(default_factory=lambda: SimArmConfig(speed=0.2, image_size_px=64))
+    sim: DrillArmConfig = field(default_factory=DrillArmConfig)
     faults: list[str] | None = None  # which; all if not given
     address: str | None = None  # of an arm that is served already, instead of the simulated one
 

@@ -1,17 +1,21 @@
 """Command lines and YAML files into dataclasses: `--config_path=file.yaml` plus `--section.field=value`.
 
 A thin layer over draccus that adds what it leaves out: an unknown key, typed or in the file, is refused with
-the nearest known one, and every mistake of the user ends in one line on stderr and exit code 2, not in a
-traceback. It imports nothing heavy, so `--help` is immediate; keep configuration modules light as well.
+the nearest known one; one option of a section leaves the section's other defaults as they are; and every
+mistake of the user ends in one line on stderr and exit code 2, not in a traceback. It imports nothing heavy,
+so `--help` is immediate; keep configuration modules light as well.
 """
 
 import argparse
+import dataclasses
 import difflib
+import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import draccus
 from draccus.argparsing import ArgumentParser
 from draccus.cfgparsing import load_config
 from draccus.utils import CONFIG_ARG, DecodingError, DraccusException, ParsingError
@@ -40,9 +44,10 @@ def parse[Config](
     parser = ArgumentParser(config_class, prog=prog, usage=usage)
     options = {name.removeprefix("--") for name in parser.parser._option_string_actions}
     try:
-        refuse_unknown(_option_names(arguments), options, "option", prefix="--")
-        refuse_unknown(_yaml_keys(arguments, _leaves(options)), options, f"key in --{CONFIG_ARG}")
-        return parser.parse_args(arguments)
+        typed, written = _option_names(arguments), _yaml_keys(arguments, _leaves(options))
+        refuse_unknown(typed, options, "option", prefix="--")
+        refuse_unknown(written, options, f"key in --{CONFIG_ARG}")
+        return parser.parse_args([*_kept_defaults(config_class, [*typed, *written]), *arguments])
     except (DraccusException, OSError, ValueError) as error:
         parser.parser.exit(2, f"{parser.parser.prog}: error: {_explain(error)}\n")
         raise
@@ -61,6 +66,33 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], kind: str, prefix
         nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
         hint = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known: {', '.join(choices)}"
         raise ValueError(f"unknown {kind} {prefix}{name}; {hint}")
+
+
+def _kept_defaults(config_class: Any, given: Sequence[str], prefix: str = "") -> Iterator[str]:
+    """Options that repeat the defaults of sections of which only a part is given.
+
+    draccus makes such a section of its class's defaults; what the default of the field itself says would be
+    lost, and `--policy.backbone.init_seed=1` would change the whole backbone. A section may have options that
+    choose something else altogether (`CHOSEN_BY`); with one of them, or a section given as a whole, the
+    class's defaults are right.
+    """
+    for name, value, usual in _fields_with_defaults(config_class):
+        option = f"{prefix}{name}"
+        is_touched = any(other.startswith(f"{option}.") for other in given)
+        if dataclasses.is_dataclass(value):
+            choosing = {option, *(f"{option}.{chooser}" for chooser in getattr(value, "CHOSEN_BY", ()))}
+            if is_touched and choosing.isdisjoint(given):
+                yield from _kept_defaults(value, given, f"{option}.")
+        elif prefix and value != usual and option not in given and not is_touched:
+            yield f"--{option}={json.dumps(draccus.encode(value))}"
+
+
+def _fields_with_defaults(config: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, default, and what draccus would take for it, of each field of a configuration or of its class."""
+    for field in dataclasses.fields(config):
+        usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        value = usual if isinstance(config, type) else getattr(config, field.name)
+        yield field.name, value, usual
 
 
 def _option_names(arguments: Sequence[str]) -> list[str]:

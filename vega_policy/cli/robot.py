@@ -61,6 +61,13 @@ class ActorConfig:
 
 
 @dataclass
+class RobotPlayback(Playback):
+    """How chunks follow each other; the next one is asked for early enough to overlap."""
+
+    replan_rows: int = 4
+
+
+@dataclass
 class RobotRunConfig:
     """Drive an arm with a policy."""
 
@@ -70,7 +77,7 @@ class RobotRunConfig:
     server: str | None = None  # a policy behind vega-serve instead, ws://HOST:PORT
     token_file: Path | None = None  # holds the server's token
     timeout_s: float = 2.0  # for an answer of the server
-    playback: Playback = field(default_factory=lambda: Playback(replan_rows=4))
+    playback: RobotPlayback = field(default_factory=RobotPlayback)
     task: str | None = None  # what to do, in words; the simulated arm knows its own
     duration_s: float = 30.0  # after which the run ends
     seed: int = 0  # of the policy's episode

@@ -6,7 +6,7 @@ all that is needed to compute the same features again.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vega_policy.names import nearest_name_error
 
@@ -50,6 +50,8 @@ class SimulatorConfig:
     Raises:
         ValueError: A field is out of range; the message names the nearest valid value.
     """
+
+    CHOSEN_BY: ClassVar = ("name", "source", "architecture")
 
     name: str = "wan"
     control: str = "none"

@@ -34,11 +34,18 @@ class ClosedLoopConfig:
 
 
 @dataclass
+class TrainingData(DatasetConfig):
+    """LeRobot's settings of a dataset, which may also be just a folder (`root`)."""
+
+    repo_id: str = "local/demonstrations"
+
+
+@dataclass
 class TrainConfig:
     """Train a VEGA policy by behaviour cloning."""
 
     output_dir: Path  # checkpoints, logs and evaluations go here
-    dataset: DatasetConfig = field(default_factory=lambda: DatasetConfig(repo_id="local/demonstrations"))
+    dataset: TrainingData = field(default_factory=TrainingData)
     policy: VegaConfig = field(default_factory=VegaConfig)
     init_from: str | None = None  # start from this checkpoint; its configuration replaces policy's
     resume: bool = False  # go on from the last complete checkpoint in output_dir; begin if there is none
