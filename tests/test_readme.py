@@ -56,3 +56,20 @@ def test_tests_and_files_named_in_a_page_exist(page: Path) -> None:
     sources = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
     for name in re.findall(r"`(test_\w+)`", page.read_text()):
         assert any(f"def {name}" in text or path.stem == name for path, text in sources.items()), name
+
+
+def test_the_choices_of_a_policy_are_the_ones_listed() -> None:
+    """Each list of names in the code is a column, or a sentence, of its section in docs/policy.md."""
+    from vega_policy.backbones.config import FAMILIES
+    from vega_policy.fusion_config import FUSIONS
+    from vega_policy.heads.config import HEADS
+    from vega_policy.simulators.config import CONTROLS, NAMES
+
+    _, *sections = re.split(r"(?m)^## ", (ROOT / "docs" / "policy.md").read_text())
+    simulator, fusion, backbone, head, _ = sections
+    first_column = r"(?m)^\| `(\w+)` \|"
+    heads = {"name", "control"}
+    columns = [set(re.findall(first_column, section)) - heads for section in (simulator, fusion)]
+    assert columns == [{*NAMES, *CONTROLS}, set(FUSIONS)]
+    assert all(f"`{family}`" in backbone for family in FAMILIES)
+    assert all(f"`{name}`:" in head for name in HEADS)
