@@ -128,6 +128,68 @@ def test_importing_every_module_changes_nothing(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+TIMEKEEPERS = {
+    "vega_policy/runtime/clock.py": "the one clock of control loops, which are given it",
+    "vega_policy/runtime/robots/lerobot_arm.py": "turns LeRobot's stamps into that clock's",
+    "vega_policy/runtime/client.py": "waits before it connects anew",
+    "vega_policy/runtime/batching.py": "measures a server's stages",
+    "vega_policy/runtime/latency.py": "measures a server's stages",
+    "vega_policy/cost.py": "measures latency",
+    "envs/libero/throughput.py": "measures steps per second",
+}
+
+
+def test_nothing_in_a_control_path_reads_the_wall_clock() -> None:
+    """Law 9: whoever needs the time is handed a clock; the others named here only measure, or wait."""
+    rooms = (
+        ROOMS["vega_policy.envs"],
+        *(ROOMS["vega_policy"] / room for room in ("runtime", "heads", "simulators")),
+    )
+    files = [*(file for room in rooms for file in sources(room)), *ROOMS["vega_policy"].glob("*.py")]
+    tell = {
+        str(file.relative_to(ROOT))
+        for file in files
+        if {"time", "datetime"} & imported_names(file, module_name(file))
+    }
+    assert tell == set(TIMEKEEPERS)
+
+
+GLOBAL_DRAWS = {
+    "envs/libero/raw.py": "LIBERO draws from NumPy's; its state is put back",
+    "vega_policy/runtime/acting.py": "policies of others draw from torch's; within a fork of it",
+    "vega_policy/simulators/loading.py": "`seeded_init`, within a fork of torch's",
+    "vega_policy/heads/base.py": "first weights, drawn where the builder has seeded",
+    "vega_policy/heads/velocity.py": "first weights, likewise",
+    "vega_policy/training/pretraining.py": "first weights, likewise",
+    "vega_policy/modeling_vega.py": "the trainer owns torch's state, and saves it for resuming",
+}
+
+
+def dotted(node: ast.AST) -> str:
+    return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def draws_globally(call: ast.Call) -> bool:
+    name = dotted(call.func)
+    if name.startswith(("np.random.", "numpy.random.")):
+        return name.rsplit(".", 1)[1] not in ("default_rng", "Generator", "SeedSequence")
+    has_generator = any(keyword.arg == "generator" for keyword in call.keywords)
+    return name == "torch.manual_seed" or (name.startswith("torch.rand") and not has_generator)
+
+
+def test_no_other_code_touches_a_global_random_state() -> None:
+    """Law 3: noise comes from generators that are passed in; the exceptions are named, with their reasons."""
+    files = [file for folder in ROOMS.values() for file in sources(folder)]
+    found = {
+        str(file.relative_to(ROOT))
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and draws_globally(node)
+    }
+    assert found == set(GLOBAL_DRAWS)
+    assert not offences(files, ("random",))
+
+
 @pytest.mark.parametrize(
     "file",
     [file for folder in ROOMS.values() for file in sources(folder)],
