@@ -101,6 +101,12 @@ class VegaConfig(PreTrainedConfig):
             raise nearest_name_error("policy.missing_camera", self.missing_camera, MISSING_CAMERA_RULES)
         if self.dtype not in DTYPES:
             raise nearest_name_error("policy.dtype", self.dtype, DTYPES)
+        for name in ("STATE", "ACTION"):
+            if (mode := self.normalization_mapping.get(name)) != NormalizationMode.QUANTILES:
+                raise ValueError(
+                    f"policy.normalization_mapping.{name} is {mode}, expected QUANTILES: what the policy "
+                    "reads and gives is clipped to [-1, 1]"
+                )
         if not self.cameras:
             raise ValueError("policy.cameras is empty: a VEGA policy needs at least one camera")
         if not 1 <= self.n_action_steps <= self.chunk_size:
@@ -129,6 +135,12 @@ class VegaConfig(PreTrainedConfig):
             )
         if self.action_feature is None:
             raise ValueError(f"expected {ACTION!r} in the data, it has {sorted(self.output_features or {})}")
+        outside = [dim for dim in self.unnormalised_action_dims if not 0 <= dim < self.action_dim]
+        if outside:
+            raise ValueError(
+                f"policy.unnormalised_action_dims has {outside}, the action has dimensions 0 to "
+                f"{self.action_dim - 1}: leave only those that are signs, such as a gripper's; [] for none"
+            )
 
     @property
     def state_dim(self) -> int:

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vega_policy.configuration_vega import VegaConfig, libero_features
 from vega_policy.modeling_vega import VegaPolicy
+from vega_policy.queues import FrameHistory
 
 TASK = "put the black bowl on the plate"
 SMALL_PARAMETERS = 100_000_000
@@ -75,7 +76,7 @@ def _batch(policy: VegaPolicy, device: str) -> dict[str, Any]:
 def _count_flops(policy: VegaPolicy, device: str) -> dict[str, int | None]:
     """Operations by part; None for a backbone that cannot run on the meta device."""
     batch = _batch(policy, device)
-    clips = policy.cameras.clips(batch)
+    clips = FrameHistory(policy.config.simulator.clip_length).extend(policy.cameras.clips(batch))
     simulator, _ = _counted(lambda: policy.simulate(clips))
     proprio, _ = _counted(lambda: policy.feel(batch))
     slots = torch.empty(1, policy.head.num_slots, policy.backbone.hidden_dim, device=device)

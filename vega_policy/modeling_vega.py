@@ -161,8 +161,20 @@ class VegaPolicy(PreTrainedPolicy):
 
     @override
     def get_optim_params(self) -> list[torch.nn.Parameter]:
-        """Every parameter that learns; the simulator's never do."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        """Every parameter that learns; the simulator's never do.
+
+        Raises:
+            ValueError: One of them is kept in less than float32: most updates would round to nothing.
+        """
+        learning = {name: value for name, value in self.named_parameters() if value.requires_grad}
+        short = [name for name, value in learning.items() if value.dtype in (torch.bfloat16, torch.float16)]
+        if short:
+            raise ValueError(
+                f"expected weights that learn in float32, {len(short)} are not, first {short[0]}: set "
+                "policy.backbone.dtype=float32 (policy.dtype=bfloat16 still computes in bfloat16), or let "
+                "fewer learn: policy.backbone.freeze_vision=true, freeze_llm=true, lora.rank=32"
+            )
+        return list(learning.values())
 
     @override
     def supports_rtc(self) -> bool:
@@ -171,7 +183,8 @@ class VegaPolicy(PreTrainedPolicy):
 
     def init_rtc_processor(self) -> None:
         """Takes `config.rtc_config` over; LeRobot's rollout calls this after changing it."""
-        self._rtc = RTCProcessor(self.config.rtc_config) if self.config.rtc_config else None
+        settings = self.config.rtc_config
+        self._rtc = RTCProcessor(settings) if settings is not None and settings.enabled else None
 
     @override
     def train(self, mode: bool = True) -> Self:
@@ -232,8 +245,15 @@ class VegaPolicy(PreTrainedPolicy):
         return [torch.Generator().manual_seed(seed) for _ in range(batch)]
 
     def _training_noise(self) -> torch.Generator:
-        """A generator seeded by torch's global state: the trainer owns that, and saves it for resuming."""
-        return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        """A generator seeded by torch's global state: the trainer owns that, and saves it for resuming.
+
+        Processes of one run have the same global state; each adds its number, for noise of its own. The loss
+        on held-out data draws nothing, and meets the same noise each time.
+        """
+        if not self.training:
+            return torch.Generator().manual_seed(self.config.seed)
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        return torch.Generator().manual_seed(int(torch.randint(2**62, ())) + rank)
 
     def _mean_gates(self, reading: Reading) -> dict[str, float]:
         if reading.gate is None:

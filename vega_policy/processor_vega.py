@@ -105,13 +105,29 @@ def make_vega_pre_post_processors(
 
 
 def with_identity_dims(stats: Stats, dims: tuple[int, ...]) -> Stats:
-    """A copy of `stats` in which the quantiles of the given action dimensions are -1 and 1."""
+    """A copy of `stats` in which the quantiles of the given action dimensions are -1 and 1.
+
+    Raises:
+        ValueError: The data leave [-1, 1] there, where commands would be cut off.
+    """
     if ACTION not in stats or not dims:
         return stats
+    _refuse_wide(stats[ACTION], dims)
     action = {name: torch.as_tensor(value).clone() for name, value in stats[ACTION].items()}
     for name, bound in (("q01", -1.0), ("q99", 1.0)):
         action[name][list(dims)] = bound
     return {**stats, ACTION: action}
+
+
+def _refuse_wide(action: Mapping[str, Any], dims: tuple[int, ...]) -> None:
+    for name in ("min", "max"):
+        bounds = torch.as_tensor(action[name]) if name in action else torch.zeros(max(dims) + 1)
+        wide = [dim for dim in dims if abs(float(bounds[dim])) > 1 + 1e-4]
+        if wide:
+            raise ValueError(
+                f"expected actions in [-1, 1] in policy.unnormalised_action_dims, the data's {name} is "
+                f"{[float(bounds[dim]) for dim in wide]} in {wide}: leave out dimensions that are no signs"
+            )
 
 
 def _true_stats(stats: Mapping[str, Mapping[str, Any]] | None, meta: Any | None) -> Stats:

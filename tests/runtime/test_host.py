@@ -3,19 +3,21 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_arm import state
+from fake_arm import command, state
 from kinematic_arm import PERIOD_S, KinematicDriver
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from vega_policy.runtime.clock import Clock, FakeClock, SystemClock
 from vega_policy.runtime.robots.base import ArmState, Command, Frame
+from vega_policy.runtime.robots.deadman import Deadman
 from vega_policy.runtime.robots.host import Host
 from vega_policy.runtime.robots.panda import Panda
 from vega_policy.runtime.robots.server import shortened
@@ -85,6 +87,36 @@ def test_an_arm_is_stopped_when_its_process_fails() -> None:
     with pytest.raises(RuntimeError, match="exploded"):
         replace(host(driver), advance=advance).run(threading.Event(), 0, lambda _: None)
     assert driver.orders == ["stop"]
+
+
+def test_an_arm_that_has_been_ended_takes_no_order() -> None:
+    driver = KinematicDriver(SystemClock())
+    deadman = Deadman(Panda(driver, {}), driver.clock, 0.25)
+    deadman.end()
+    for order in (deadman.hold, deadman.stop, lambda: deadman.command(command(0.05))):
+        with pytest.raises(ConnectionError, match="is ending"):
+            order()
+    deadman.check()
+    assert driver.moves == []
+
+
+def test_a_loop_that_has_stopped_reading_does_not_keep_the_arm_from_being_stopped() -> None:
+    """The socket is full of pictures: closing it takes long, and stopping the arm must not wait for that."""
+    driver = FlakyDriver(SystemClock(), range(0))
+    picture = np.zeros((1024, 1024, 3), np.uint8)
+    driver.newest = lambda: Frame(picture, driver.clock.now_s())  # type: ignore[method-assign]
+    over, ports = threading.Event(), queue.Queue[int]()
+    thread = threading.Thread(target=host(driver).run, args=(over, 0, ports.put))
+    thread.start()
+    with connect(f"ws://127.0.0.1:{ports.get(timeout=60)}", proxy=None, max_queue=1, max_size=None) as deaf:
+        deaf.send(pack({"order": "greet", "sent_s": 1.0}))
+        while driver.readings < 60:
+            time.sleep(0.01)
+        over.set()
+        while "stop" not in driver.orders:
+            time.sleep(0.01)
+    thread.join()
+    assert driver.orders[-1] == "stop"
 
 
 def exhaust(connection: ClientConnection) -> None:

@@ -14,6 +14,7 @@ from vega_policy.runtime.robots.lerobot_arm import (
     LeRobotArmConfig,
     LeRobotCamera,
     LeRobotDriver,
+    refuse_other_units,
     refuse_torque_off,
 )
 from vega_policy.runtime.robots.panda import Panda
@@ -147,6 +148,55 @@ def test_inverse_kinematics_that_leaps_stops_the_arm() -> None:
     assert gantry.goal["along"] == 100.0
     with pytest.raises(ConnectionError, match="no joint by more than 10"):
         arm.read()
+
+
+def test_a_leap_is_told_although_the_device_works_again_before_anybody_reads() -> None:
+    _, driver, arm, _ = build(max_joint_step_deg=10.0)
+    arm.command(command(0.02))
+    driver.cycle()
+    driver.cycle()
+    with pytest.raises(ConnectionError, match="no joint by more than 10"):
+        arm.read()
+    arm.read()
+
+
+def test_a_stop_that_did_not_arrive_is_sent_again() -> None:
+    gantry, driver, arm, _ = build()
+    arm.command(command(0.02))
+    driver.cycle()
+    send, failures = gantry.send_action, [OSError("bus busy")]
+
+    def send_after_a_failure(action: dict[str, float]) -> dict[str, float]:
+        if failures:
+            raise failures.pop()
+        return send(action)
+
+    gantry.send_action = send_after_a_failure  # type: ignore[method-assign]
+    arm.stop()
+    driver.cycle()
+    before = gantry.position["along"]
+    driver.cycle()
+    assert gantry.goal["along"] == pytest.approx(before, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gripper_open": 0.0}, "gripper_open and gripper_closed to differ"),
+        ({"open_width_m": 0.0}, "open_width_m > 0"),
+    ],
+)
+def test_a_gripper_without_a_way_is_refused(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**changes)
+
+
+def test_positions_that_are_no_degrees_are_refused() -> None:
+    from lerobot.robots.so_follower.config_so_follower import SOFollowerConfig
+
+    refuse_other_units(SOFollowerConfig(port="/dev/null", use_degrees=True))
+    with pytest.raises(ValueError, match="use_degrees: true"):
+        refuse_other_units(Pair(SOFollowerConfig(port="/dev/null", use_degrees=False)))
 
 
 def test_the_last_order_is_carried_out_although_it_came_while_the_robot_was_read() -> None:

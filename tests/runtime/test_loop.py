@@ -351,6 +351,65 @@ def test_a_clock_that_ran_back_does_not_put_the_loop_to_sleep() -> None:
     assert FaultKind.CLOCK in rig.faults()
 
 
+def test_a_camera_that_does_not_say_when_is_not_passed_over() -> None:
+    rig = Rig()
+    read = rig.arm.read
+
+    def read_without_a_time() -> Reading:
+        reading = read()
+        wrist = Frame(PICTURE, float("nan"))
+        return Reading(reading.state, {**reading.frames, "wrist": wrist})
+
+    rig.arm.read = read_without_a_time  # type: ignore[method-assign]
+    rig.ticks(5)
+    assert rig.faults() == {FaultKind.FRAME_STALE}
+
+
+def test_what_a_chunk_continues_begins_at_its_observation() -> None:
+    """Pictures are three periods old: rows that have been played meanwhile belong to what is continued."""
+    rig = Rig("rtc")
+    read = rig.arm.read
+
+    def read_late() -> Reading:
+        reading = read()
+        old_s = reading.state.time_s - 3 * PERIOD_S
+        return Reading(reading.state, {name: Frame(PICTURE, old_s) for name in reading.frames})
+
+    rig.arm.read = read_late  # type: ignore[method-assign]
+    rig.policy.requests.clear()
+    rig.ticks(20)
+    request = rig.policy.requests[-1]
+    continued_s = request.reading.frames["front"].time_s
+    before = rig.policy.requests[-2].reading.frames["front"].time_s
+    assert len(request.ahead) == ROWS - round((continued_s - before) / PERIOD_S)
+
+
+def test_a_stop_that_fails_once_is_tried_again() -> None:
+    rig = Rig(num_ticks=5)
+    stop, failures = rig.arm.stop, [TimeoutError("no answer")]
+
+    def stop_at_last() -> None:
+        if failures:
+            raise failures.pop()
+        stop()
+
+    def interrupt() -> bool:
+        raise KeyboardInterrupt
+
+    rig.arm.stop = stop_at_last  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        rig.loop.run(interrupt)
+    assert rig.arm.orders[-1] == "stop"
+
+
+def test_a_run_whose_last_hold_fails_ends_in_a_stop() -> None:
+    rig = Rig(num_ticks=5)
+    rig.arm.broken = {"hold"}
+    with pytest.raises(TimeoutError):
+        rig.loop.run(lambda: True)
+    assert rig.arm.orders[-1] == "stop"
+
+
 @pytest.mark.parametrize("broken", [set(), {"stop"}])
 def test_an_interruption_stops_the_arm_and_remains_one_if_the_arm_is_gone(broken: set[str]) -> None:
     rig = Rig(num_ticks=5)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from fake_arm import PANDA, command
 from kinematic_arm import PERIOD_S, KinematicDriver
+from scipy.spatial.transform import Rotation
 
 from vega_policy.runtime.clock import FakeClock
+from vega_policy.runtime.robots.base import Command
 from vega_policy.runtime.robots.deadman import Deadman
 from vega_policy.runtime.robots.panda import HoldStep, Panda
 
@@ -44,20 +46,54 @@ def test_a_hold_keeps_the_grasp_and_the_orientation_it_began_with() -> None:
 def test_an_arm_that_was_pushed_away_comes_back_slowly() -> None:
     driver, panda = arm()
     panda.hold()
-    driver.position_m = driver.position_m + np.array([0.0, 0.2, 0.0])
+    driver.position_m = driver.position_m + np.array([0.0, 0.09, 0.0])
     panda.hold()
     np.testing.assert_allclose(driver.moves[-1].translation_m, [0, -HoldStep().length_m, 0])
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_an_arm_that_was_led_away_stays_where_it_is_found(is_turned: bool) -> None:
+    driver, panda = arm()
+    panda.hold()
+    if is_turned:
+        driver.rotation = np.diag([-1.0, 1.0, -1.0]) @ driver.rotation
+    else:
+        driver.position_m = driver.position_m + np.array([0.0, 0.11, 0.0])
+    for _ in range(2):
+        panda.hold()
+        np.testing.assert_array_equal(driver.moves[-1].translation_m, np.zeros(3))
+        np.testing.assert_allclose(driver.moves[-1].rotation_rad, np.zeros(3), atol=1e-9)
+
+
+def test_an_arm_in_other_hands_is_not_brought_back_when_it_obeys_again() -> None:
+    """A user stop: the driver refuses, a person leads the arm a little way, and lets it go."""
+    driver, panda = arm()
+    panda.hold()
+    move = driver.move
+
+    def refuse(_: Command) -> Command:
+        raise OSError("user stop pressed")
+
+    driver.move = refuse  # type: ignore[method-assign]
+    for _ in range(3):
+        with pytest.raises(OSError, match="user stop"):
+            panda.hold()
+        driver.position_m = driver.position_m + np.array([0.0, 0.03, 0.0])
+    driver.move = move  # type: ignore[method-assign]
+    panda.hold()
+    np.testing.assert_array_equal(driver.moves[-1].translation_m, np.zeros(3))
 
 
 def test_a_hold_goes_no_farther_than_the_limits_let_a_command_go() -> None:
     cautious = replace(PANDA.limits, max_step_m=0.005, max_step_rad=0.03)
     slow = replace(PANDA.limits, max_speed_m_per_s=0.1, max_speed_rad_per_s=0.6)
+    turned = Rotation.from_rotvec([0.0, 0.0, 0.4]).as_matrix()
     for limits in (cautious, slow):
         driver, _ = arm()
         panda = Panda(driver, {}, HoldStep.within(limits, PERIOD_S))
         panda.hold()
-        driver.position_m = driver.position_m + np.array([0.0, 0.2, 0.0])
-        driver.rotation = np.diag([1.0, 1.0, 1.0])
+        driver.position_m = driver.position_m + np.array([0.0, 0.09, 0.0])
+        driver.rotation = turned @ driver.rotation
         panda.hold()
         assert np.linalg.norm(driver.moves[-1].translation_m) == pytest.approx(0.005)
         assert np.linalg.norm(driver.moves[-1].rotation_rad) == pytest.approx(0.03)

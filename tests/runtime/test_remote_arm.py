@@ -17,8 +17,10 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
 from vega_policy.runtime.clock import FakeClock, SystemClock
+from vega_policy.runtime.robots.messages import command_to_message
 from vega_policy.runtime.robots.remote import RemoteArm
-from vega_policy.runtime.wire import pack
+from vega_policy.runtime.robots.server import newest_motion
+from vega_policy.runtime.wire import pack, unpack
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,43 @@ def wait_for(arm: RemoteArm, name: str, value: object) -> None:
     while arm.read() and arm.status[name] != value:
         assert time.monotonic() < deadline, f"{name} stays {arm.status[name]}"
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("orders", "executed"),
+    [
+        ("greet command command", "greet command"),
+        ("command stop command command", "stop command"),
+        ("stop command stop", "stop"),
+        ("command hold inject", "hold inject"),
+        ("stop hold command stop inject hold", "stop inject hold"),
+    ],
+)
+def test_of_waiting_orders_the_newest_motion_and_the_last_stop_count(orders: str, executed: str) -> None:
+    messages = [{"order": order, "number": number} for number, order in enumerate(orders.split())]
+    found = newest_motion(messages)
+    assert [message["order"] for message in found] == executed.split()
+    assert [message["number"] for message in found] == sorted(message["number"] for message in found)
+    assert found[-1] is messages[-1]
+
+
+def test_a_command_that_was_long_under_way_is_not_executed(uri: str) -> None:
+    clock = SystemClock()
+    with connect(uri, proxy=None) as loop:
+        loop.recv(timeout=10)
+
+        def order(name: str, sent_s: float, **details: object) -> None:
+            loop.send(pack({"order": name, "sent_s": sent_s, **details}))
+
+        order("greet", clock.now_s())
+        first = unpack(loop.recv(timeout=10))
+        order("command", clock.now_s() - 1.0, **command_to_message(command(0.05)))
+        order("hold", clock.now_s())
+        for _ in range(20):
+            last = unpack(loop.recv(timeout=10))
+        np.testing.assert_allclose(
+            last["status"]["true_position_m"], first["status"]["true_position_m"], atol=1e-6
+        )
 
 
 def test_readings_arrive_and_orders_are_executed(uri: str) -> None:

@@ -188,8 +188,8 @@ def test_a_spinning_wrist_is_a_fault() -> None:
 def test_a_slow_stop_runs_out_and_then_holds() -> None:
     moving = play(*[command(0.05, roll=0.1, width_m=0.0)] * 6)
     assert moving.memory.tick_s is not None
-    late = GUARD.step(moving.memory, tick(moving.memory.tick_s + 0.2, command(0.05)))
-    steps_m, decision = [], late
+    blind = tick(moving.memory.tick_s + PERIOD_S, command(0.05), frame_time_s=-2.0)
+    steps_m, decision = [], GUARD.step(moving.memory, blind)
     while decision.command is not None:
         steps_m.append(decision.command.translation_m[0])
         assert decision.safe_action is SafeAction.SLOW_STOP
@@ -208,9 +208,27 @@ def test_a_short_gap_stops_gently_and_is_forgiven_a_long_one_is_not() -> None:
     assert [fault.kind for fault in gap.memory.faults] == [FaultKind.NO_COMMAND]
 
 
-def test_before_the_first_command_waiting_is_no_fault() -> None:
-    decision = play(*[None] * 100)
+def test_the_first_command_is_waited_for_longer_but_not_for_ever() -> None:
+    patient = round(LIMITS.max_first_answer_s / PERIOD_S)
+    decision = play(*[None] * patient)
     assert (decision.safe_action, decision.memory.faults) == (SafeAction.HOLD, ())
+    (fault,) = play(*[None] * (patient + 3)).memory.faults
+    assert (fault.kind, fault.limit) == (FaultKind.NO_COMMAND, LIMITS.max_first_answer_s)
+
+
+def test_a_dead_camera_is_a_fault_before_the_first_command_too() -> None:
+    (fault,) = play(None, None, frame_time_s=-2.0).memory.faults
+    assert fault.kind is FaultKind.FRAME_STALE
+
+
+def test_after_a_stall_a_slow_stop_does_not_set_a_standing_arm_going_again() -> None:
+    moving = play(*[command(0.02)] * 20)
+    assert np.linalg.norm(moving.memory.translation.speed) > 0.1
+    assert moving.memory.tick_s is not None
+    decision = GUARD.step(moving.memory, tick(moving.memory.tick_s + 5.0, command(0.02)))
+    assert FaultKind.LATE_TICK in {fault.kind for fault in decision.new_faults}
+    assert decision.command is None
+    assert decision.safe_action is SafeAction.HOLD
 
 
 def test_the_strictest_of_several_faults_counts_and_each_is_named() -> None:

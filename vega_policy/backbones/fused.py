@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vega_policy.backbones.families import family_named
 from vega_policy.backbones.families.base import Family
 from vega_policy.backbones.loading import require_transformers
-from vega_policy.fusion import Fusion, build_fusion
+from vega_policy.fusion import Fused, build_fusion
 from vega_policy.fusion_config import FusionConfig
 
 Stream = Float[Tensor, "batch cameras n dim_generative"]
@@ -56,7 +56,7 @@ class FusedMLLM(nn.Module):
         self.mllm = mllm
         width = mllm.config.get_text_config().hidden_size
         self.fusion = build_fusion(fusion, semantic_dim=width, generative_dim=generative_dim)
-        self._hook = FusionHook(self.fusion, self.family)
+        self._hook = FusionHook(self)
         self.family.fused_module(self.stock).register_forward_hook(self._hook)
 
     @property
@@ -120,11 +120,13 @@ class FusedMLLM(nn.Module):
 
 
 class FusionHook:
-    """What runs behind the MLLM's projector. Not a closure: copies of the owner must not share it."""
+    """What runs behind the MLLM's projector. Not a closure: copies of the owner must not share it.
 
-    def __init__(self, fusion: Fusion, family: Family) -> None:
-        self.fusion = fusion
-        self.family = family
+    The owner is asked for its fusion each time: peft's `modules_to_save` puts another in its place.
+    """
+
+    def __init__(self, owner: FusedMLLM) -> None:
+        self._owner = owner
         self.gate: Float[Tensor, "batch cameras n"] | None = None
         self._generative: Stream | None = None
         self._used = False
@@ -153,14 +155,17 @@ class FusionHook:
         """Replaces the projected visual tokens in `output`."""
         if self._generative is None:
             return output
-        semantic = self.family.tokens_of(output)
+        family: Family = self._owner.family
+        semantic = family.tokens_of(output)
         generative = rearrange(self._generative, "batch cameras n dim -> (batch cameras) n dim")
         self._require_fit(semantic, generative)
-        fused = self.fusion(semantic.reshape(*generative.shape[:2], -1), generative.to(semantic.device))
+        fused: Fused = self._owner.fusion(
+            semantic.reshape(*generative.shape[:2], -1), generative.to(semantic.device)
+        )
         self._used = True
         if fused.gate is not None:
             self.gate = fused.gate.detach().reshape(self._generative.shape[:3])
-        return self.family.with_tokens(output, fused.tokens.reshape(semantic.shape))
+        return family.with_tokens(output, fused.tokens.reshape(semantic.shape))
 
     def _require_fit(self, semantic: Tensor, generative: Tensor) -> None:
         expected, got = semantic.shape[:-1], generative.shape[:2]

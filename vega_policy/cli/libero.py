@@ -37,16 +37,20 @@ def list_tasks(suites: str, task_ids: Sequence[int] | None) -> "list[Task]":
     """List the tasks of comma-separated suites, all of them or those with the given ids in each.
 
     Raises:
-        ValueError: For an unknown suite, with the nearest name, or a task id outside a suite.
+        ValueError: For an unknown suite, with the nearest name, a task id outside a suite, or a task twice.
     """
     from vega_policy.envs.libero.tasks import find_task, suite_tasks
     from vega_policy.rollouts.episode import Task
 
-    return [
+    tasks = [
         Task(suite, task_id, find_task(suite, task_id).language)
         for suite in (name.strip() for name in suites.split(","))
         for task_id in (range(len(suite_tasks(suite))) if task_ids is None else task_ids)
     ]
+    for index, task in enumerate(tasks):
+        if task in tasks[:index]:
+            raise ValueError(f"expected each task once, got {task.suite} task {task.task_id} twice")
+    return tasks
 
 
 def check_trials(make_env: MakeLibero, tasks: "Sequence[Task]", trials: range) -> None:

@@ -37,7 +37,7 @@ def recordings_dir(record: Path) -> Path:
 
 def next_recording(record: Path) -> Path:
     """A folder for one more recording, after all others, of which some may have been deleted."""
-    numbers = (path.name.removeprefix("run") for path in _runs(record))
+    numbers = (path.name.removeprefix("run") for path in earlier_recordings(record))
     last = max((int(number) for number in numbers if number.isdecimal()), default=-1)
     return recordings_dir(record) / f"run{last + 1:05d}"
 
@@ -51,11 +51,12 @@ def rebuild(record: Path) -> str:
     """
     from vega_policy.runtime.recordings import recordings_to_dataset
 
-    count = recordings_to_dataset(_runs(record), record)
+    count = recordings_to_dataset(earlier_recordings(record), record)
     return f"dataset: {record} ({count} episodes)"
 
 
-def _runs(record: Path) -> list[Path]:
+def earlier_recordings(record: Path) -> list[Path]:
+    """All recordings of a dataset, oldest first."""
     return sorted(recordings_dir(record).glob("run*"))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vega_policy.cli.recordings import earlier_recordings, next_recording, rebuild
 from vega_policy.cli.robot_arms import connect, default_arm, load_arm
 from vega_policy.cli.serve import read_token
 from vega_policy.runtime.chunks import RULES
@@ -68,8 +69,6 @@ class Parts:
         if self.recorder is None or self.dataset is None:
             return ""
         self.recorder.close()
-        from vega_policy.cli.recordings import rebuild
-
         try:
             return f"{rebuild(self.dataset)}\n"
         except (ValueError, OSError) as error:  # the recordings stay, and can be put together later
@@ -87,7 +86,8 @@ def assemble(config: "RobotRunConfig", stack: ExitStack) -> Parts:
     """
     arm = load_arm(config.robot.arm or default_arm(config.robot.type))
     if config.record is not None:
-        refuse_unrecordable(config.record, arm.rate_hz, arm.cameras)
+        earlier = earlier_recordings(config.record)
+        refuse_unrecordable(config.record, arm.rate_hz, arm.cameras, arm.image_size_px, earlier)
     clock = SystemClock(config.sim.speed)
     robot, facts = connect(config, clock, arm, stack)
     task = config.task or facts.get("task")
@@ -183,7 +183,6 @@ def _recorder(
 ) -> Recorder | None:
     if config.record is None:
         return None
-    from vega_policy.cli.recordings import next_recording
 
     facts = {
         "task": task,

@@ -64,9 +64,12 @@ class ActingPolicy:
 
     @classmethod
     def untrained(cls, config: VegaConfig) -> Self:
-        """Builds a VEGA policy for LIBERO with whatever weights its parts start from."""
+        """Builds a VEGA policy for LIBERO with the weights that its parts start from, the same each time."""
         config.input_features, config.output_features = libero_features()
-        return cls(VegaPolicy(config).to(config.device), *make_vega_pre_post_processors(config))
+        with torch.random.fork_rng(devices=[]):  # the head's weights come from torch's global generator
+            torch.manual_seed(config.seed)
+            policy = VegaPolicy(config).to(config.device)
+        return cls(policy, *make_vega_pre_post_processors(config))
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -76,7 +79,8 @@ class ActingPolicy:
     @property
     def continues_chunks(self) -> bool:
         """Whether the policy makes its next chunk go on from the one being played (real-time chunking)."""
-        return self._policy.supports_rtc() and getattr(self.config, "rtc_config", None) is not None
+        settings = getattr(self.config, "rtc_config", None)
+        return self._policy.supports_rtc() and settings is not None and settings.enabled
 
     def fork(self) -> Self:
         """The same weights, in the same memory, for another episode at the same time."""

@@ -113,11 +113,11 @@ def play(chunks: Sequence[Chunk], now_s: float, playback: Playback) -> PlayedRow
     return PlayedRow(action, newest.observed_at_s)
 
 
-def rows_ahead(chunks: Sequence[Chunk], now_s: float) -> Float[np.ndarray, "rows 7"]:
-    """The rows of the newest chunk from `now_s` on; none without a chunk or past its end."""
+def rows_ahead(chunks: Sequence[Chunk], from_s: float) -> Float[np.ndarray, "rows 7"]:
+    """The rows of the newest chunk from a moment on; none without a chunk or past its end."""
     if not chunks:
         return np.zeros((0, 7))
-    return chunks[-1].actions[max(chunks[-1].index(now_s), 0) :]
+    return chunks[-1].actions[max(chunks[-1].index(from_s), 0) :]
 
 
 def rows_of_delay(chunks: Sequence[Chunk]) -> int:

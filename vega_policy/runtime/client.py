@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
-from vega_policy.runtime.specs import PolicySpec
+from vega_policy.runtime.specs import PolicySpec, SpecMismatchError
 from vega_policy.runtime.wire import pack, unpack
 
 REFUSALS = (CloseCode.POLICY_VIOLATION, CloseCode.MESSAGE_TOO_BIG)
@@ -79,6 +79,7 @@ class PolicyClient:
         self._uri, self._robot, self._token = uri, robot, token
         self._timeout_s, self._retry, self._sleep = timeout_s, retry or Retry(), sleep
         self._connection: ClientConnection | None = None
+        self._spec: PolicySpec | None = None
         self._seed, self._is_fresh, self._sequence = 0, True, 0
         self.timing_ms: Mapping[str, float] = {}
         self._persist(self._connected)
@@ -86,6 +87,7 @@ class PolicyClient:
     @property
     def spec(self) -> PolicySpec:
         """The policy's contract, from the server's latest hello."""
+        assert self._spec is not None, "the constructor connects"
         return self._spec
 
     def reset(self, seed: int) -> None:
@@ -102,7 +104,7 @@ class PolicyClient:
             RefusedError: The server refused the request, or its policy failed.
             PolicyUnavailableError: No answer in any attempt.
         """
-        parts = self._spec.select(observation)
+        parts = self.spec.select(observation)
         return self._persist(lambda: self._ask(parts))
 
     def close(self) -> None:
@@ -144,7 +146,7 @@ class PolicyClient:
             raise ConnectionError(
                 f"expected the reply to request {self._sequence}, got {reply.get('sequence')}"
             )
-        self._spec.action.check("actions", reply.get("actions"))
+        self.spec.action.check("actions", reply.get("actions"))
         self._is_fresh, self.timing_ms = False, reply.get("server_timing", {})
         return reply["actions"]
 
@@ -161,10 +163,19 @@ class PolicyClient:
         if self._connection is None:
             self._connection = self._open()
             self._is_fresh = True
-            self._spec = PolicySpec.from_message(_read(self._connection, self._timeout_s))
-            if self._robot is not None:
-                self._spec.refuse_mismatch(self._robot)
+            self._greet(PolicySpec.from_message(_read(self._connection, self._timeout_s)))
         return self._connection
+
+    def _greet(self, spec: PolicySpec) -> None:
+        """Takes the server's contract in, and refuses another policy than that of the first connection."""
+        if self._robot is not None:
+            spec.refuse_mismatch(self._robot)
+        if self._spec is not None and spec.revision != self._spec.revision:
+            raise SpecMismatchError(
+                f"expected the policy that was at {self._uri} before ({self._spec.revision}), found "
+                f"{spec.revision}: start the run anew if it is the right one"
+            )
+        self._spec = spec
 
     def _open(self) -> ClientConnection:
         headers = {"Authorization": f"Api-Key {self._token}"} if self._token else None

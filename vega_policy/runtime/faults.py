@@ -148,18 +148,34 @@ def find_state_faults(
             yield from _find_motion_faults(limits, now_s, state, last, period_s)
 
 
-def find_command_faults(limits: Limits, tick: Tick, last_command_s: float | None) -> Iterator[Fault]:
-    """What the command, or the want of one, says against moving; before the first command a want is none."""
+def find_command_faults(
+    limits: Limits, tick: Tick, last_command_s: float | None, began_s: float | None
+) -> Iterator[Fault]:
+    """What the cameras and the command, or the want of one, say against moving.
+
+    Args:
+        limits: the arm's.
+        tick: what was seen.
+        last_command_s: when the last command came; None before the first.
+        began_s: since when the first is waited for; None in the first tick.
+    """
     if tick.refusal is not None:
         yield Fault(FaultKind.POLICY_REFUSED, tick.now_s, detail=tick.refusal)
+    if tick.measured is not None or tick.command is not None:  # else the robot is silent, and says more
+        yield from _find_age_fault(
+            FaultKind.FRAME_STALE, tick.now_s, tick.frame_time_s, limits.max_frame_age_s
+        )
     if tick.command is None:
-        gap_s = tick.now_s - last_command_s if last_command_s is not None else 0.0
-        if not gap_s <= limits.max_gap_s:
-            yield Fault(FaultKind.NO_COMMAND, tick.now_s, gap_s, limits.max_gap_s)
+        is_first = last_command_s is None
+        since_s, limit_s = (
+            (began_s, limits.max_first_answer_s) if is_first else (last_command_s, limits.max_gap_s)
+        )
+        gap_s = tick.now_s - since_s if since_s is not None else 0.0
+        if not gap_s <= limit_s:
+            yield Fault(FaultKind.NO_COMMAND, tick.now_s, gap_s, limit_s)
         return
     if not is_command(tick.command):
         yield Fault(FaultKind.COMMAND_INVALID, tick.now_s, detail=_shown(tick.command))
-    yield from _find_age_fault(FaultKind.FRAME_STALE, tick.now_s, tick.frame_time_s, limits.max_frame_age_s)
     yield from _find_age_fault(FaultKind.CHUNK_STALE, tick.now_s, tick.chunk_time_s, limits.max_chunk_age_s)
 
 

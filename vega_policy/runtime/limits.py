@@ -36,6 +36,7 @@ class Limits:
         max_frame_age_s: of the oldest camera's newest frame.
         max_chunk_age_s: since the observation from which the playing chunk was computed.
         max_gap_s: how long the arm may hold for want of a command before that is a fault.
+        max_first_answer_s: the same before a policy's first command, at the start and after each `go`.
         max_tick_s: time between two ticks of the control loop.
     """
 
@@ -61,6 +62,7 @@ class Limits:
     max_frame_age_s: float
     max_chunk_age_s: float
     max_gap_s: float
+    max_first_answer_s: float
     max_tick_s: float
 
     def __post_init__(self) -> None:

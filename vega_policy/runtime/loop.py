@@ -23,6 +23,8 @@ from vega_policy.runtime.sources import ChunkError, ChunkRefusedError, ChunkRequ
 
 logger = logging.getLogger(__name__)
 
+STOP_ATTEMPTS = 3
+
 
 @dataclass(frozen=True, eq=False)
 class TickReport:
@@ -117,13 +119,20 @@ class ControlLoop:
             self._stop_at_once()
             raise
         answers = (fault.safe_action for fault in self._memory.faults)
-        self._stand(max(answers, default=SafeAction.HOLD))
+        try:
+            self._stand(max(answers, default=SafeAction.HOLD))
+        except BaseException:  # a hold begins with a reading, which may fail once
+            self._stop_at_once()
+            raise
 
     def _stop_at_once(self) -> None:
-        try:
-            self._robot.stop()
-        except OSError as error:  # why the run ends is what the caller has to know
-            logger.error("the robot could not be told to stop: %s", error)
+        """Tries a few times: it is the last that the arm hears."""
+        for _ in range(STOP_ATTEMPTS):
+            try:
+                self._robot.stop()
+                return
+            except OSError as error:  # why the run ends is what the caller has to know
+                logger.error("the robot could not be told to stop: %s", error)
 
     def tick(self) -> TickReport:
         """One period's work; `run` calls it at the loop's rate."""
@@ -156,8 +165,15 @@ class ControlLoop:
             return None
         self._receive(now_s)
         if reading is not None and self._is_chunk_due(now_s, reading):
-            self._ask(now_s, reading)
-        return play(self._chunks, now_s, self._playback)
+            self._ask(reading)
+        return play(self._young_chunks(now_s), now_s, self._playback)
+
+    def _young_chunks(self, now_s: float) -> Sequence[Chunk]:
+        """Those that may be played; the newest in any case, whose age is the guard's to judge."""
+        oldest_s = now_s - self._guard.limits.max_chunk_age_s
+        return [chunk for chunk in self._chunks[:-1] if chunk.observed_at_s >= oldest_s] + [
+            *self._chunks[-1:]
+        ]
 
     def _receive(self, now_s: float) -> None:
         if self._observed_at_s is None:
@@ -175,17 +191,18 @@ class ControlLoop:
 
     def _is_chunk_due(self, now_s: float, reading: Reading) -> bool:
         """A frozen picture is not worth a policy's time; the guard says what to do about it."""
-        is_stale = now_s - _oldest_s(reading) > self._guard.limits.max_frame_age_s
-        if self._observed_at_s is not None or is_stale:
+        is_fresh = now_s - _oldest_s(reading) <= self._guard.limits.max_frame_age_s  # NaN is not
+        if self._observed_at_s is not None or not is_fresh:
             return False
         return not self._chunks or self._chunks[-1].index(now_s) >= self._playback.replan_rows
 
-    def _ask(self, now_s: float, reading: Reading) -> None:
+    def _ask(self, reading: Reading) -> None:
         continued = self._chunks if self._playback.rule == "rtc" else ()
-        request = ChunkRequest(reading, self._task, rows_ahead(continued, now_s), rows_of_delay(continued))
+        observed_at_s = _oldest_s(reading)
+        ahead = rows_ahead(continued, observed_at_s)  # row by row beside the new chunk, which begins there
         try:
-            self._source.ask(request)
-            self._observed_at_s = _oldest_s(reading)
+            self._source.ask(ChunkRequest(reading, self._task, ahead, rows_of_delay(continued)))
+            self._observed_at_s = observed_at_s
         except ChunkError as error:
             self._miss(error)
 
@@ -246,5 +263,9 @@ def _next_due_s(due_s: float, now_s: float, period_s: float) -> float:
 
 
 def _oldest_s(reading: Reading) -> float:
-    """When the oldest of the cameras' newest frames was taken; an arm without cameras goes by its state."""
-    return min((frame.time_s for frame in reading.frames.values()), default=reading.state.time_s)
+    """When the oldest of the cameras' newest frames was taken; an arm without cameras goes by its state.
+
+    NaN if one does not say: a minimum would pass it over.
+    """
+    times_s = [frame.time_s for frame in reading.frames.values()] or [reading.state.time_s]
+    return float(np.min(times_s))

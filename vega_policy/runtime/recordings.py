@@ -121,16 +121,21 @@ def _readable(folders: Sequence[Path]) -> Iterator[RobotRecording]:
             logger.warning("the recording in %s is left out, it cannot be read: %s", folder, error)
 
 
-def refuse_unrecordable(root: Path, rate_hz: float, cameras: Collection[str]) -> None:
+def refuse_unrecordable(
+    root: Path, rate_hz: float, cameras: Collection[str], image_size_px: int, earlier: Sequence[Path]
+) -> None:
     """Finds out before a run what would keep its recording out of a dataset.
 
     Args:
         root: where the dataset shall be.
         rate_hz: of the control loop.
         cameras: the policy's names of them.
+        image_size_px: of what is recorded.
+        earlier: folders of the recordings that the dataset has already.
 
     Raises:
-        ValueError: The rate or the cameras are not those of LIBERO's data.
+        ValueError: The rate or the cameras are not those of LIBERO's data, or the pictures are not of the
+            earlier recordings' size.
         FileExistsError: `root` holds something else than recordings of robots.
     """
     if rate_hz != FPS or not set(IMAGE_KEYS) <= set(cameras):
@@ -139,6 +144,12 @@ def refuse_unrecordable(root: Path, rate_hz: float, cameras: Collection[str]) ->
             f"data; got {rate_hz:g} Hz and {', '.join(cameras) or 'no camera'}"
         )
     _refuse_foreign(root)
+    for recording in _readable(earlier):
+        if recording.rows and recording.facts["image_size_px"] != image_size_px:
+            raise ValueError(
+                f"expected pictures of {recording.facts['image_size_px']} px, as in {recording.folder}, got "
+                f"{image_size_px}: set the arm's image_size_px, or record into another folder"
+            )
 
 
 def _refuse_foreign(root: Path) -> None:
@@ -186,12 +197,16 @@ def _packets(film: Path) -> Iterator[Any]:
 def _common(recordings: Sequence[RobotRecording]) -> tuple[int, int]:
     """The picture size and number of joints that all have."""
     kinds = {
-        (item.facts["image_size_px"], item.facts["rate_hz"], len(item.rows[0]["joints_rad"]))
+        (
+            item.facts["image_size_px"],
+            item.facts["rate_hz"],
+            len(item.rows[0]["joints_rad"]),
+        ): item.folder.name
         for item in recordings
     }
     if len(kinds) > 1:
         raise ValueError(f"expected recordings of one picture size, rate and number of joints, got {kinds}")
-    size_px, rate_hz, num_joints = kinds.pop()
+    size_px, rate_hz, num_joints = next(iter(kinds))
     if rate_hz != FPS:
         raise ValueError(f"expected recordings at {FPS} Hz, LIBERO's rate, got {rate_hz} Hz")
     return size_px, num_joints

@@ -53,6 +53,7 @@ class Motion:
 class Memory:
     """What the guard carries from tick to tick. A fresh one is an arm at rest and no fault."""
 
+    began_s: float | None = None
     tick_s: float | None = None
     command_s: float | None = None
     measured: ArmState | None = None
@@ -119,7 +120,9 @@ class Guard:
             known = tick.measured
         asked, answer = self._answer(memory, tick, faults)
         command_s = tick.now_s if answer is None else memory.command_s
-        seen = replace(memory, tick_s=tick.now_s, command_s=command_s, measured=known, faults=faults)
+        began_s = tick.now_s if memory.began_s is None else memory.began_s
+        times = {"began_s": began_s, "tick_s": tick.now_s, "command_s": command_s}
+        seen = replace(memory, **times, measured=known, faults=faults)
         if asked is None or known is None:
             at_rest = replace(seen, translation=Motion(), rotation=Motion())
             return Decision(None, answer, (), new_faults, at_rest)
@@ -136,16 +139,16 @@ class Guard:
         answer = max((fault.safe_action for fault in faults), default=SafeAction.SLOW_STOP)
         if answer is not SafeAction.SLOW_STOP:
             return None, answer
-        slower = self._slowing_down(memory)
+        slower = self._slowing_down(memory, tick.now_s)
         return slower, SafeAction.HOLD if slower is None else SafeAction.SLOW_STOP
 
     def _new_faults(self, memory: Memory, tick: Tick) -> tuple[Fault, ...]:
         # A fault that is latched explains why no command comes.
-        command_s = memory.command_s if not memory.faults else None
+        command_s, began_s = (memory.command_s, memory.began_s) if not memory.faults else (None, None)
         found = (
             *find_timing_faults(self.limits, tick.now_s, memory.tick_s),
             *find_state_faults(self.limits, tick.now_s, tick.measured, memory.measured, self.period_s),
-            *find_command_faults(self.limits, tick, command_s),
+            *find_command_faults(self.limits, tick, command_s, began_s),
         )
         latched = {fault.kind for fault in memory.faults}
         return tuple(fault for fault in found if fault.kind not in latched)
@@ -172,11 +175,15 @@ class Guard:
         )
         return Command(translation_m, rotation_rad, width_m), tuple(interventions), memory
 
-    def _slowing_down(self, memory: Memory) -> Command | None:
-        """The next command of a slow stop; None when the arm is at rest."""
+    def _slowing_down(self, memory: Memory, now_s: float) -> Command | None:
+        """The next command of a slow stop; None when the arm is at rest.
+
+        After a stall it is, or nearly: nothing has been asked of it meanwhile.
+        """
         width_m = memory.gripper_width_m
+        elapsed_s = max(now_s - memory.tick_s, self.period_s) if memory.tick_s is not None else self.period_s
         speeds = [
-            _shrunk(motion.speed, max(_length(motion.speed) - bounds.acceleration * self.period_s, 0.0))
+            _shrunk(motion.speed, max(_length(motion.speed) - bounds.acceleration * elapsed_s, 0.0))
             for motion, bounds in ((memory.translation, self._translation), (memory.rotation, self._rotation))
         ]
         if width_m is None or not np.any(speeds):

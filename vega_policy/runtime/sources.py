@@ -30,7 +30,7 @@ class ChunkRequest:
     Attributes:
         reading: the observation.
         task: what to do, in words.
-        ahead: actions still to be played from this moment on, for a policy that continues them; else no rows.
+        ahead: actions to be played from the observation on, for a policy that continues them; else no rows.
         delay_rows: how many of them will probably have been played when the answer comes.
     """
 

@@ -90,7 +90,7 @@ class PolicySpec:
         observation: Fields by path.
         action: The chunk: float, shape (rows, action size).
         control_hz: Rate at which the chunk's rows are meant to be played.
-        revision: Which policy this is, for logs; not compared.
+        revision: Which policy this is; compared where a connection is made anew, not with a robot's.
         optional: Further parts, by path, that an observation may have.
     """
 

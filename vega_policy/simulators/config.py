@@ -88,6 +88,13 @@ class SimulatorConfig:
                 f"expected a generative simulator ({', '.join(DEFAULT_NOISE_LEVELS)}) for control=noise, got "
                 f"{self.name!r}, which takes no noise: use zeros, random_init or shuffled"
             )
+        if self.control == "noise" and self.name == "svd":
+            raise ValueError(
+                "expected another simulator than svd for control=noise: beside its noise it sees a clean "
+                "picture; use zeros, random_init or shuffled"
+            )
+        if self.cuda_graph and self.name != "wan":
+            raise ValueError(f"expected cuda_graph=false for {self.name!r}: graphs are for wan")
         if self.name not in DEFAULT_NOISE_LEVELS and self.noise_level is not None:
             raise ValueError(f"expected noise_level=null for {self.name!r}, which takes no noise")
         if self.name == "wan" and self.clip_length % 4 != 1:

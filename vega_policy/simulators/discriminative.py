@@ -64,11 +64,12 @@ def build(parts: PartLoader) -> Backbone:
     """A transformers model by its configuration's model type.
 
     Raises:
-        ValueError: The weights are of a family that `config.name` does not name.
+        ValueError: The weights are of a family that `config.name` does not name, or of another picture size.
     """
     model = parts.transformers(AutoModel, ROOT, parts.dtype)
     family = model.config.model_type
     if parts.config.name == "vjepa2" and family == "vjepa2":
+        _refuse_other_size(model.config.crop_size, parts.config.image_size_px)
         return VJepaBackbone(model, parts.dtype)
     if parts.config.name == "dino" and family in DINO_FAMILIES:
         return DinoBackbone(model, parts.dtype)
@@ -76,3 +77,12 @@ def build(parts: PartLoader) -> Backbone:
         f"expected a model of type vjepa2 for simulator vjepa2, or {' or '.join(DINO_FAMILIES)} for dino; "
         f"got {family!r} for {parts.config.name!r} from {parts.config.source or 'architecture'}"
     )
+
+
+def _refuse_other_size(trained_px: int, asked_px: int) -> None:
+    """V-JEPA 2 counts rows and columns by its configuration's size, whatever comes in."""
+    if trained_px != asked_px:
+        raise ValueError(
+            f"expected simulator.image_size_px={trained_px}, the size of these V-JEPA 2 weights, got "
+            f"{asked_px}: its rotary positions would be wrong"
+        )

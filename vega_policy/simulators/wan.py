@@ -184,7 +184,10 @@ WAN_FILES = (
 
 
 def _level(config: SimulatorConfig) -> NoiseLevel:
-    lookup = reference_level if config.timestep_snapping == "reference" else exact_level
+    snaps = (
+        config.timestep_snapping == "reference" and config.control != "noise"
+    )  # which is t = 1 and no less
+    lookup = reference_level if snaps else exact_level
     return lookup(config.resolved_noise_level)
 
 

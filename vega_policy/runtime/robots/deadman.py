@@ -27,7 +27,7 @@ class Deadman:
         self._robot, self._clock, self._limit_s = robot, clock, limit_s
         self._lock = threading.Lock()
         self.ordered_s = clock.now_s()
-        self._was_stop = False
+        self._was_stop = self._is_over = False
         self.num_silences = 0
         self._is_silent = False
 
@@ -56,7 +56,7 @@ class Deadman:
     def check(self) -> None:
         """Holds, or stops again, if the silence has lasted too long; for the thread next to the arm."""
         with self._lock:
-            if self._clock.now_s() - self.ordered_s <= self._limit_s:
+            if self._is_over or self._clock.now_s() - self.ordered_s <= self._limit_s:
                 return
             self.num_silences += not self._is_silent
             self._is_silent = True
@@ -65,5 +65,17 @@ class Deadman:
             else:
                 self._robot.hold()
 
+    def end(self) -> None:
+        """Stops for good: no order is taken from now on.
+
+        Raises:
+            OSError: The arm does not take the stop; nothing else will be passed on either.
+        """
+        with self._lock:
+            self._is_over = True
+            self._robot.stop()
+
     def _heard(self, was_stop: bool) -> None:
+        if self._is_over:
+            raise ConnectionError("the arm's process is ending")
         self.ordered_s, self._was_stop, self._is_silent = self._clock.now_s(), was_stop, False

@@ -61,11 +61,11 @@ class Host:
         faulty = Faulty(deadman, self.clock, self.generator) if self.generator is not None else None
         orders = {"inject": faulty.inject} if faulty is not None else {}
         server = ArmServer(faulty or deadman, self.clock, self.facts, orders)
-        try:
-            with server.listening(port) as listening_on:
+        with server.listening(port) as listening_on:
+            try:
                 self._serve(server, deadman, faulty, over, lambda: announce(listening_on))
-        finally:
-            deadman.stop()
+            finally:
+                deadman.end()  # before connections are closed, which may take long
 
     def _serve(
         self,

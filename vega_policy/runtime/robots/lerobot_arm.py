@@ -72,8 +72,13 @@ class LeRobotArmConfig:
     max_joint_step_deg: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_joint_step_deg < np.inf:
-            raise ValueError(f"expected max_joint_step_deg > 0 and finite, got {self.max_joint_step_deg}")
+        for name in ("max_joint_step_deg", "open_width_m"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"expected {name} > 0 and finite, got {getattr(self, name)}")
+        if self.gripper_open == self.gripper_closed:
+            raise ValueError(
+                f"expected gripper_open and gripper_closed to differ, both are {self.gripper_open}"
+            )
 
 
 def open_lerobot_arm(
@@ -82,7 +87,8 @@ def open_lerobot_arm(
     """Connects to the robot that a YAML file describes.
 
     Raises:
-        ValueError: The file names something that the robot does not have, or lets the arm fall at the end.
+        ValueError: The file names something that the robot does not have, or lets the arm fall at the end;
+            the robot does not tell angles in degrees, or is not calibrated.
         OSError: The robot cannot be reached.
         ImportError: LeRobot's extra for this robot or for kinematics is not installed.
     """
@@ -96,12 +102,18 @@ def open_lerobot_arm(
     register_third_party_plugins()
     robot_config = draccus.decode(RobotConfig, config.robot)
     refuse_torque_off(robot_config)
+    refuse_other_units(robot_config)
     robot = make_robot_from_config(robot_config)
     driver = LeRobotDriver(
         robot, RobotKinematics(str(config.urdf), config.frame, config.joints), config, clock
     )
     robot.connect(calibrate=False)
     stack.callback(robot.disconnect)
+    if not robot.is_calibrated:
+        raise ValueError(
+            "expected a calibrated robot: its motors do not have the calibration of LeRobot's file, so its "
+            "angles would be wrong; calibrate it with lerobot-calibrate first"
+        )
     driver.start(rate_hz, stack)
     return Panda(driver, {name: LeRobotCamera(driver, name) for name in driver.cameras}, hold_step)
 
@@ -123,6 +135,25 @@ def refuse_torque_off(config: Any) -> None:
     for field in fields(config):
         if is_dataclass(part := getattr(config, field.name)):
             refuse_torque_off(part)
+
+
+def refuse_other_units(config: Any) -> None:
+    """Some of LeRobot's robots tell positions as shares of their range; kinematics takes degrees.
+
+    Args:
+        config: LeRobot's configuration of a robot, perhaps of one with several arms.
+
+    Raises:
+        ValueError: Positions would not be degrees.
+    """
+    if getattr(config, "use_degrees", True) is False:
+        raise ValueError(
+            "expected `use_degrees: true` in the robot's configuration, got false: its joints would be told "
+            "in -100 to 100 and taken for degrees"
+        )
+    for field in fields(config):
+        if is_dataclass(part := getattr(config, field.name)):
+            refuse_other_units(part)
 
 
 class LeRobotDriver:
@@ -184,7 +215,7 @@ class LeRobotDriver:
             seen = self._robot.get_observation()
             state, frames = self._measure(seen, before_s), self._look(seen, before_s)
             with self._lock:
-                self._state, self._frames, self._failure = state, frames, None
+                self._state, self._frames = state, frames
         except Exception as error:  # LeRobot's drivers raise all kinds
             with self._lock:
                 self._failure = error
@@ -196,8 +227,9 @@ class LeRobotDriver:
             ConnectionError: The last attempt to read or to move failed.
         """
         with self._lock:
-            if self._failure is not None or self._state is None:
-                raise ConnectionError(f"the robot failed: {self._failure!r}") from self._failure
+            failure, self._failure = self._failure, None
+            if failure is not None or self._state is None:
+                raise ConnectionError(f"the robot failed: {failure!r}") from failure
             return self._state
 
     def newest(self, camera: str) -> Frame:
@@ -230,7 +262,14 @@ class LeRobotDriver:
         action = {
             f"{name}.pos": float(value) for name, value in zip(self._config.joints, goal_deg, strict=True)
         }
-        self._robot.send_action({**action, f"{self._config.gripper}.pos": self._gripper_position(width_m)})
+        try:
+            self._robot.send_action(
+                {**action, f"{self._config.gripper}.pos": self._gripper_position(width_m)}
+            )
+        except BaseException:
+            with self._lock:
+                self._is_stopping |= is_stopping  # a stop that did not arrive is sent again
+            raise
 
     def _solved(self, state: ArmState, order: Command) -> Joints:
         """The joints in degrees after a displacement.

@@ -16,6 +16,9 @@ from vega_policy.runtime.faults import is_pose
 from vega_policy.runtime.limits import Limits
 from vega_policy.runtime.robots.base import ArmState, Command, Frame, Reading
 
+RETURN_M, RETURN_RAD = 0.1, 0.5
+"""From farther away a hold does not bring an arm back: more than a sag or push, less than being led away."""
+
 
 @dataclass(frozen=True)
 class HoldStep:
@@ -95,22 +98,33 @@ class Panda:
         return sent
 
     def hold(self) -> None:
-        """Goes back to the pose at which holding began; stops if the arm does not know where it is."""
+        """Goes back to the pose at which holding began; stops if the arm does not know where it is.
+
+        An arm that is found far from there was moved by somebody, and one whose driver refuses to move is in
+        other hands for now: it stays where it is found.
+        """
         now = self._driver.read()
         if not is_pose(now, np.size(now.joints_rad)):
             self.stop()
             return
-        if self._held is None:
-            self._held = now
+        held, self._held = self._held_near(now), None
         if self._width_m is None:
             self._width_m = now.gripper_width_m
         self._driver.move(
             Command(
-                _shortened(self._held.position_m - now.position_m, self._hold_step.length_m),
-                _shortened(_turn_rad(self._held.rotation, now.rotation), self._hold_step.angle_rad),
+                _shortened(held.position_m - now.position_m, self._hold_step.length_m),
+                _shortened(_turn_rad(held.rotation, now.rotation), self._hold_step.angle_rad),
                 self._width_m,
             )
         )
+        self._held = held
+
+    def _held_near(self, now: ArmState) -> ArmState:
+        if self._held is None:
+            return now
+        away_m = float(np.linalg.norm(self._held.position_m - now.position_m))
+        away_rad = float(np.linalg.norm(_turn_rad(self._held.rotation, now.rotation)))
+        return self._held if away_m <= RETURN_M and away_rad <= RETURN_RAD else now
 
     def stop(self) -> None:
         """Brakes; a later hold begins where the arm stands then."""

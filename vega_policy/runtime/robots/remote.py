@@ -60,8 +60,8 @@ class RemoteArm:
 
     def read(self) -> Reading:
         """The newest reading that has arrived; it ages if none does."""
-        if self._failure is not None:
-            raise self._failure
+        if (failure := self._failure) is not None:  # read once: the connection may come back meanwhile
+            raise ConnectionError(str(failure))
         assert self._reading is not None
         return self._reading
 

@@ -3,13 +3,16 @@
 It serves any `Robot`: the simulated arm, or a real one whose driver has to run on a computer of its own. It
 listens on this machine only, since whoever connects moves the arm; from elsewhere, use an SSH tunnel.
 
-Orders are executed in the connection's thread, so the robot's orders must be safe to call from there. Sending
-never holds up the thread that publishes: a link that is slow misses readings, it does not get old ones.
+Orders are executed in the connection's thread, so the robot's orders must be safe to call from there. Where
+several wait, only the newest motion is executed, after a stop if there is one among them; a command that was
+long under way is not executed at all. Sending never holds up the thread that publishes: a link that is slow
+misses readings, it does not get old ones.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.sync.server import ServerConnection, serve
 
+from vega_policy.runtime.client import limit_sending
 from vega_policy.runtime.clock import Clock
 from vega_policy.runtime.robots.base import Reading, Robot
 from vega_policy.runtime.robots.messages import command_from_message, reading_to_message
@@ -28,6 +32,12 @@ PROTOCOL = "vega-arm 1"
 HOST = "127.0.0.1"
 MAX_REASON_BYTES = 123  # of a websocket's closing message
 HANDOVER_S = 1.0  # a connection that is closing may take this long to let go of the arm
+SEND_TIMEOUT_S = 1.0  # a control loop that has stopped reading is let go after this long
+LATE_S, NUM_ORDERS = (
+    0.25,
+    64,
+)  # a command this much longer under way than the fastest of the last orders is old
+MOTIONS = ("command", "hold", "stop")  # of which a newer one replaces an older one
 Order = Callable[[Mapping[str, Any]], object]
 
 
@@ -86,6 +96,7 @@ class ArmServer:
         if not self._is_taken.acquire(timeout=HANDOVER_S):
             connection.close(CloseCode.TRY_AGAIN_LATER, "another control loop has this arm")
             return
+        limit_sending(connection.socket, SEND_TIMEOUT_S)
         is_over = threading.Event()
         sender = threading.Thread(target=self._send_news, args=(connection, is_over), name="arm-sender")
         try:
@@ -105,17 +116,32 @@ class ArmServer:
             self._is_taken.release()
 
     def _obey(self, connection: ServerConnection) -> None:
+        under_way_s: deque[float] = deque(maxlen=NUM_ORDERS)  # but for the clocks' difference
         for data in connection:
-            message = unpack(data)
-            order = self._orders.get(str(message.get("order")))
-            if order is None:
-                raise WireError(
-                    f"expected an order of {sorted(self._orders)}, got {message.get('order')!r:.80}"
-                )
-            if not isinstance(sent_s := message.get("sent_s"), float):
-                raise WireError(f"expected an order to say when it was sent, got {sent_s!r:.80}")
-            order(message)
-            self._echo = sent_s, self._clock.now_s()
+            messages = [self._understood(unpack(one)) for one in (data, *_waiting(connection))]
+            heard_s = self._clock.now_s()
+            for message in newest_motion(messages):
+                under_way_s.append(heard_s - message["sent_s"])
+                is_late = under_way_s[-1] - min(under_way_s) > LATE_S
+                if is_late and message["order"] == "command":
+                    logger.warning(
+                        "a command came %.2f s late and is not executed", under_way_s[-1] - min(under_way_s)
+                    )
+                    continue
+                self._orders[message["order"]](message)
+            self._echo = messages[-1]["sent_s"], heard_s
+
+    def _understood(self, message: dict[str, Any]) -> dict[str, Any]:
+        """An order that can be executed.
+
+        Raises:
+            WireError: It is none, or does not say when it was sent.
+        """
+        if message.get("order") not in self._orders:
+            raise WireError(f"expected an order of {sorted(self._orders)}, got {message.get('order')!r:.80}")
+        if not isinstance(sent_s := message.get("sent_s"), float):
+            raise WireError(f"expected an order to say when it was sent, got {sent_s!r:.80}")
+        return message
 
     def _send_news(self, connection: ServerConnection, is_over: threading.Event) -> None:
         last, sent_frames_s = -1, dict[str, float]()
@@ -135,6 +161,22 @@ class ArmServer:
                 lambda: self._published is not None and self._published[0] > number, timeout=0.1
             )
             return self._published if self._published and self._published[0] > number else None
+
+
+def _waiting(connection: ServerConnection) -> Iterator[Any]:
+    """What has arrived meanwhile; a connection that has ended is noticed by whoever reads on."""
+    with suppress(TimeoutError, ConnectionClosed):
+        for _ in range(NUM_ORDERS):
+            yield connection.recv(timeout=0)
+
+
+def newest_motion(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Orders without those motions that a later one replaces; the last stop is never replaced."""
+    orders = [message["order"] for message in messages]
+    motions = [index for index, order in enumerate(orders) if order in MOTIONS]
+    stops = [index for index in motions if orders[index] == "stop"]
+    replaced = set(motions) - {*motions[-1:], *stops[-1:]}
+    return [message for index, message in enumerate(messages) if index not in replaced]
 
 
 def shortened(reason: str) -> str:

@@ -4,7 +4,7 @@ Pictures are the dataset's own, decoded. Features are the frozen simulator's tok
 the clip that ends at each frame: what the policy would compute in every step of training, once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ FORMAT = 1
 NO_EFFECT = ("prompt_path", "compile", "cuda_graph", "source", "revision")
 """Of the simulator's configuration: where weights come from, whose values count, and how they are run."""
 
-FEATURE_BATCH = 4
+FEATURE_BATCH, SPREAD = 4, 16
 
 Batches = Callable[[int, int], Mapping[str, Any]]
 """The collated samples from a first to before a last."""
@@ -65,7 +65,10 @@ def ensure_features(
     Raises:
         ValueError: If the values do not fit `dtype`.
     """
-    row = policy.simulate(policy.cameras.clips(_pictures(policy, batches(0, 1))))
+    # Over the whole dataset: the control `shuffled` banks the first pictures that it sees.
+    spread = np.linspace(0, num_rows - 1, min(num_rows, SPREAD)).astype(int)
+    first = _joined([_pictures(policy, batches(row, row + 1)) for row in spread.tolist()])
+    row = policy.simulate(policy.cameras.clips(first))
     assert row is not None, "a policy without fusion has no features"
     key = {
         "format": FORMAT,
@@ -129,6 +132,10 @@ def _pictures(policy: "VegaPolicy", batch: Mapping[str, Any]) -> dict[str, Any]:
     device = next(policy.parameters()).device
     cameras = {name: batch[name] for name in policy.config.cameras if name in batch}
     return {name: value.to(device).float() / 255.0 for name, value in cameras.items()}
+
+
+def _joined(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _decode(dataset: Any, camera: str, first: int, last: int) -> NDArray[np.uint8]:
