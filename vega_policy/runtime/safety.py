@@ -27,6 +27,7 @@ from vega_policy.runtime.limits import Limits
 from vega_policy.runtime.robots.base import ArmState, Command
 
 Vector = Float[np.ndarray, " 3"]
+AT_REST = 1e-9  # m/s or rad/s: what rounding leaves
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Guard:
             _shrunk(motion.speed, max(_length(motion.speed) - bounds.acceleration * elapsed_s, 0.0))
             for motion, bounds in ((memory.translation, self._translation), (memory.rotation, self._rotation))
         ]
-        if width_m is None or not np.any(speeds):
+        if width_m is None or all(_length(speed) < AT_REST for speed in speeds):
             return None
         return Command(speeds[0] * self.period_s, speeds[1] * self.period_s, width_m)
 
