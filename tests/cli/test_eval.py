@@ -46,6 +46,7 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(
     [
         (["--suite=libero_spatal"], "did you mean 'libero_spatial'"),
         (["--task_ids=[10]"], "task id 10 is outside libero_spatial"),
+        (["--task_ids=[1,1]"], "expected each task once, got libero_spatial task 1 twice"),
         (
             ["--task_ids=[0]", "--first_trial=48", "--trials=3"],
             "init states of libero_spatial task 0",

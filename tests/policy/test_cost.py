@@ -24,6 +24,16 @@ def test_the_simulator_costs_nothing_when_it_is_not_run(config: VegaConfig) -> N
     assert flops["backbone"] != 0
 
 
+def test_a_clip_costs_more_than_a_picture(config: VegaConfig) -> None:
+    def flops(clip_length: int) -> int:
+        config.simulator.clip_length = clip_length
+        (cost,) = (part for part in policy_cost(config) if part.name == "simulator")
+        assert cost.flops is not None
+        return cost.flops
+
+    assert flops(5) > 1.5 * flops(1)
+
+
 def test_latency_is_measured_per_decision(policy: VegaPolicy) -> None:
     policy.reset()
     seconds = decision_latency_s(policy, rounds=3)

@@ -1,11 +1,12 @@
 """The policy as a whole: its loss, its chunks, its memory, its cameras, and what learns."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
 from vega_policy.configuration_vega import VegaConfig
@@ -54,6 +55,55 @@ def test_gradients_reach_every_part_that_learns(make_policy: MakePolicy, make_ba
     policy(make_batch())[0].backward()
     without = [name for name, p in policy.named_parameters() if p.requires_grad and p.grad is None]
     assert not [name for name in without if "fusion" in name or name.startswith(("head", "proprio"))]
+
+
+def test_lerobots_peft_trains_the_fusion_that_is_used(make_policy: MakePolicy, make_batch: MakeBatch) -> None:
+    policy = make_policy(fusion=FusionConfig(name="gated"))
+    policy.config.pretrained_path = Path("somewhere")
+    batch = make_batch()
+    before = policy(batch)[0]
+    wrapped = policy.wrap_with_peft(peft_cli_overrides={"method_type": "LORA", "r": 2})
+    torch.testing.assert_close(wrapped(batch)[0], before)
+    wrapped(batch)[0].backward()
+    learning = {name: p for name, p in wrapped.named_parameters() if p.requires_grad}
+    parts = ("lora_", "fusion.modules_to_save", "head.modules_to_save", "proprio.modules_to_save")
+    assert all(any(part in name for name in learning) for part in parts)
+    without = [name for name, p in learning.items() if p.grad is None]
+    assert all("lm_head" in name for name in without), "peft takes it for a head; nothing reads it"
+
+
+def test_processes_of_one_run_draw_noise_of_their_own(
+    make_policy: MakePolicy, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = make_policy(head=HeadConfig(name="flow", width=32, slots="per_step")).train()
+
+    def loss(rank: int | None) -> float:
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: rank is not None)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+        torch.manual_seed(3)
+        return float(policy(make_batch())[0])
+
+    assert loss(None) == loss(0) == loss(0)
+    assert loss(0) != loss(1)
+
+
+def test_held_out_data_meet_the_same_noise_and_draw_none(
+    make_policy: MakePolicy, make_batch: MakeBatch
+) -> None:
+    policy = make_policy(head=HeadConfig(name="flow", width=32, slots="per_step"))
+    before = torch.get_rng_state()
+    assert float(policy(make_batch())[0]) == float(policy(make_batch())[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_that_learn_are_not_rounded(make_policy: MakePolicy) -> None:
+    policy = make_policy()
+    policy.backbone.to(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"learn in float32.*policy\.backbone\.dtype=float32"):
+        policy.get_optim_params()
+    for weight in policy.backbone.parameters():
+        weight.requires_grad_(False)
+    assert policy.get_optim_params()
 
 
 def test_one_batch_can_be_overfitted(make_policy: MakePolicy, make_batch: MakeBatch) -> None:
@@ -165,11 +215,23 @@ def test_only_the_flow_head_supports_real_time_chunking(
     free = flow.predict_action_chunk(make_batch(size=1))
     near = (guided - 1)[:, :2].abs().mean()
     assert near < (free - 1)[:, :2].abs().mean()
+    assert flow.config.rtc_config is not None
+    flow.config.rtc_config.enabled = False
+    flow.init_rtc_processor()
+    flow.reset()
+    alone = flow.predict_action_chunk(make_batch(size=1), inference_delay=2, prev_chunk_left_over=left_over)
+    assert torch.equal(alone, free)
 
 
 def test_features_the_data_lacks_are_named(config: VegaConfig) -> None:
     config.input_features = {"observation.state": PolicyFeature(FeatureType.STATE, (8,))}
     with pytest.raises(ValueError, match=r"expected the camera 'observation\.images\.image'"):
+        VegaPolicy(config)
+
+
+def test_identity_dimensions_that_the_action_lacks_are_named(config: VegaConfig) -> None:
+    config.unnormalised_action_dims = (6, 7)
+    with pytest.raises(ValueError, match=r"has \[7\], the action has dimensions 0 to 6"):
         VegaPolicy(config)
 
 
@@ -180,6 +242,10 @@ def test_features_the_data_lacks_are_named(config: VegaConfig) -> None:
         ({"dtype": "bf16"}, "bfloat16"),
         ({"n_action_steps": 9}, "expected 1 to policy.chunk_size"),
         ({"cameras": ()}, "at least one camera"),
+        (
+            {"normalization_mapping": {"STATE": NormalizationMode.MEAN_STD}},
+            "normalization_mapping.STATE is .*MEAN_STD.*, expected QUANTILES",
+        ),
     ],
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -68,6 +68,14 @@ def test_the_gripper_passes_unscaled_both_ways(config: VegaConfig, stats: dict[s
     torch.testing.assert_close(action[..., 6], torch.full((1, 8), -1.0))
 
 
+def test_a_dimension_that_is_no_sign_is_not_left_unscaled(config: VegaConfig, stats: dict[str, Any]) -> None:
+    stats["action"] |= {"min": torch.zeros(7), "max": torch.full((7,), 100.0)}
+    with pytest.raises(ValueError, match=r"the data's max is \[100\.0\] in \[6\]"):
+        make_vega_pre_post_processors(config, stats)
+    config.unnormalised_action_dims = ()
+    make_vega_pre_post_processors(config, stats)
+
+
 def test_predictions_are_clipped_before_they_are_unscaled(config: VegaConfig, stats: dict[str, Any]) -> None:
     _, after = make_vega_pre_post_processors(config, stats)
     action = after(torch.full((1, 8, 7), 30.0))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
 from vega_policy.configuration_vega import VegaConfig
@@ -62,6 +63,11 @@ def test_robots_with_pictures_of_one_size_share_a_pass() -> None:
     chunks = Together(acting, max_batch=4).infer([0, 1, 2], [small, large, small])  # type: ignore[arg-type]
     assert [chunk[0, 0] for chunk in chunks] == [32, 64, 32]
     assert acting.asked == [2, 1]
+
+
+def test_an_untrained_policy_is_the_same_in_every_process() -> None:
+    first, second = (ActingPolicy.untrained(VegaConfig(device="cpu"))._policy.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_the_contract_names_what_the_policy_reads(memoryless: ActingPolicy) -> None:

@@ -37,11 +37,17 @@ def test_pure_noise_carries_nothing_of_the_picture(clips: torch.Tensor) -> None:
     features = noise(clips).values
     torch.testing.assert_close(features, features[:1].expand_as(features))
     assert features.std() > 0.01
+    snapped = tiny_wan_config(image_size_px=64, control="noise", timestep_snapping="reference")
+    assert build_simulator(snapped).backbone.level.t == 1.0
 
 
 def test_pure_noise_is_refused_where_there_is_none() -> None:
     with pytest.raises(ValueError, match="takes no noise: use zeros, random_init or shuffled"):
         SimulatorConfig(name="dino", control="noise")
+    with pytest.raises(ValueError, match="another simulator than svd for control=noise"):
+        SimulatorConfig(name="svd", control="noise")
+    with pytest.raises(ValueError, match="graphs are for wan"):
+        SimulatorConfig(name="dino", cuda_graph=True)
     with pytest.raises(ValueError, match="noise_level=null for 'vjepa2'"):
         SimulatorConfig(name="vjepa2", noise_level=300)
 

@@ -192,6 +192,24 @@ def test_features_are_the_simulators(small_dataset: Path, small_policy: VegaConf
     assert not torch.allclose(stored[0].float(), expected[1], rtol=1e-2), "each sample has its own"
 
 
+@pytest.mark.parametrize("cameras", [1, 2])
+def test_shuffled_features_come_from_pictures_of_the_whole_dataset(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, cameras: int
+) -> None:
+    small_policy.cameras = small_policy.cameras[:cameras]
+    small_policy.simulator = replace(small_policy.simulator, control="shuffled")
+    plain = plain_dataset(small_dataset, small_policy)
+    policy = make_policy(small_policy, ds_meta=plain.meta)
+    assert isinstance(policy, VegaPolicy)
+    cached = CachedDataset(plain, tmp_path)
+    cached.add_features(plain, tmp_path, policy, "float16")
+    batch = default_collate([cached[position] for position in range(len(cached))])
+    shown = [(batch[key] * 1.0).flatten(1) for key in small_policy.cameras]
+    banked = policy.simulator.bank.flatten(1).float()
+    found = {int(row) for pictures in shown for row in torch.cdist(banked, pictures).argmin(dim=1)}
+    assert max(found) - min(found) > 0.9 * len(cached) - 2
+
+
 def test_another_simulator_does_not_get_these_features(
     small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
 ) -> None:

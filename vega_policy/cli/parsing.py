@@ -68,7 +68,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], kind: str, prefix
         raise ValueError(f"unknown {kind} {prefix}{name}; {hint}")
 
 
-def _kept_defaults(config_class: Any, given: Sequence[str], prefix: str = "") -> Iterator[str]:
+def _kept_defaults(config: Any, given: Sequence[str], prefix: str = "") -> Iterator[str]:
     """Options that repeat the defaults of sections of which only a part is given.
 
     draccus makes such a section of its class's defaults; what the default of the field itself says would be
@@ -76,23 +76,25 @@ def _kept_defaults(config_class: Any, given: Sequence[str], prefix: str = "") ->
     choose something else altogether (`CHOSEN_BY`); with one of them, or a section given as a whole, the
     class's defaults are right.
     """
-    for name, value, usual in _fields_with_defaults(config_class):
-        option = f"{prefix}{name}"
-        is_touched = any(other.startswith(f"{option}.") for other in given)
-        if dataclasses.is_dataclass(value):
-            choosing = {option, *(f"{option}.{chooser}" for chooser in getattr(value, "CHOSEN_BY", ()))}
-            if is_touched and choosing.isdisjoint(given):
-                yield from _kept_defaults(value, given, f"{option}.")
-        elif prefix and value != usual and option not in given and not is_touched:
+    for field in dataclasses.fields(config):
+        option = f"{prefix}{field.name}"
+        if any(other.startswith(f"{option}.") for other in given):
+            section = _usual(field) if isinstance(config, type) else getattr(config, field.name)
+            choosing = {option, *(f"{option}.{chooser}" for chooser in getattr(section, "CHOSEN_BY", ()))}
+            if dataclasses.is_dataclass(section) and choosing.isdisjoint(given):
+                yield from _kept_defaults(section, given, f"{option}.")
+        elif prefix and option not in given and (value := getattr(config, field.name)) != _usual(field):
             yield f"--{option}={json.dumps(draccus.encode(value))}"
 
 
-def _fields_with_defaults(config: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, default, and what draccus would take for it, of each field of a configuration or of its class."""
-    for field in dataclasses.fields(config):
-        usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        value = usual if isinstance(config, type) else getattr(config, field.name)
-        yield field.name, value, usual
+def _usual(field: "dataclasses.Field[Any]") -> Any:
+    """What draccus takes for a field that is not given; None where that alone would be a mistake."""
+    if field.default_factory is dataclasses.MISSING:
+        return field.default
+    try:
+        return field.default_factory()
+    except ValueError:
+        return None
 
 
 def _option_names(arguments: Sequence[str]) -> list[str]:
