@@ -1,9 +1,10 @@
 """Weights to and from a checkpoint folder: what belongs in, and nothing silently missing.
 
-Frozen weights that came from the Hub stay out; the configuration records their id and revision, and building
-the policy fetches them again. Everything else must be in the file, name by name and shape by shape; the
-weights of a simulator from a local folder too, whose architecture the configuration then holds. The empty
-prompt's embedding lies beside it, so that loading does not fetch a text encoder of billions of weights.
+Frozen weights that came from the Hub stay out; the configuration records their id and commit, and building
+the policy fetches them again. Where the commit is not known they go in. Everything else must be in the file,
+name by name and shape by shape; the weights of a simulator from a local folder too, whose architecture the
+configuration then holds. The empty prompt's embedding lies beside it, so that loading does not fetch a text
+encoder of billions of weights.
 """
 
 import json
@@ -11,14 +12,19 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import save_torch_state_dict
+from huggingface_hub import save_torch_state_dict, snapshot_download
 from safetensors import safe_open
 from torch import Tensor
 
+from vega_policy.backbones.config import BackboneConfig
+from vega_policy.hub import commit_of
+from vega_policy.simulators.config import SimulatorConfig
 from vega_policy.simulators.prompt import FILE as PROMPT_FILE
 from vega_policy.simulators.prompt import save_prompt
+
+LOOKING = ("revision", "cache_dir", "local_files_only", "token", "force_download")
 
 if TYPE_CHECKING:
     from vega_policy.configuration_vega import VegaConfig
@@ -26,12 +32,8 @@ if TYPE_CHECKING:
 
 
 def external_names(policy: "VegaPolicy") -> set[str]:
-    """Names of weights that the Hub keeps: frozen, and loaded from a Hub id at a recorded revision."""
-    parts = {
-        "simulator.": policy.simulator.portable_config.is_from_hub,
-        "backbone.": policy.config.backbone.is_from_hub,
-    }
-    prefixes = tuple(prefix for prefix, is_from_hub in parts.items() if is_from_hub)
+    """Names of weights that the Hub keeps: frozen, and loaded from a Hub id at a known commit."""
+    prefixes = tuple(f"{part}." for part, commit in policy.commits.items() if commit is not None)
     if not prefixes:
         return set()
     return {
@@ -49,8 +51,10 @@ def save_weights(policy: "VegaPolicy", folder: Path, state_dict: Mapping[str, Te
         folder: An existing folder.
         state_dict: A gathered state dict, when the policy's own is sharded.
     """
-    simulator = replace(policy.simulator.portable_config, prompt_path=None)
-    replace(policy.config, simulator=simulator)._save_pretrained(folder)
+    simulator = _at(policy.simulator.portable_config, policy.commits["simulator"])
+    simulator = replace(simulator, prompt_path=None)
+    backbone = _at(policy.config.backbone, policy.commits["backbone"])
+    replace(policy.config, simulator=simulator, backbone=backbone)._save_pretrained(folder)
     prompt = getattr(policy.simulator.backbone, "prompt_embedding", None)
     if simulator.is_from_hub and prompt is not None:
         save_prompt(folder / PROMPT_FILE, prompt)
@@ -62,6 +66,28 @@ def save_weights(policy: "VegaPolicy", folder: Path, state_dict: Mapping[str, Te
     save_torch_state_dict(weights, str(folder), max_shard_size=max(num_bytes, 1))
 
 
+def hub_commit(part: SimulatorConfig | BackboneConfig) -> str | None:
+    """The commit that a part's weights were loaded at; None if they are not the Hub's, or it is not known."""
+    return commit_of(part.source, part.revision) if part.is_from_hub else None
+
+
+def _at[Part: (SimulatorConfig, BackboneConfig)](part: Part, commit: str | None) -> Part:
+    return part if commit is None else replace(part, revision=commit)
+
+
+def fetched(path: Path | str, **options: Any) -> Path:
+    """The folder of a checkpoint that is here or on the Hub.
+
+    Args:
+        path: The folder or Hub id.
+        options: Those of LeRobot's `from_pretrained` that say where to look; others are ignored.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    where = {name: options[name] for name in LOOKING if options.get(name) is not None}
+    return Path(snapshot_download(str(path), allow_patterns=["*.json", "*.safetensors"], **where))
+
+
 def with_saved_simulator(config: "VegaConfig", folder: Path) -> "VegaConfig":
     """The configuration, with what a checkpoint folder says about its own simulator.
 
@@ -70,7 +96,7 @@ def with_saved_simulator(config: "VegaConfig", folder: Path) -> "VegaConfig":
 
     Args:
         config: What the policy is to be built from.
-        folder: The checkpoint's; a Hub id, which is no folder here, changes nothing.
+        folder: The checkpoint's.
     """
     simulator, file = config.simulator, folder / PROMPT_FILE
     if file.is_file():

@@ -21,7 +21,7 @@ from torch import Tensor
 from vega_policy.backbones.base import Reading
 from vega_policy.backbones.factory import build_backbone
 from vega_policy.cameras import Cameras, Clips, newest_squares
-from vega_policy.checkpoint import load_weights, save_weights, with_saved_simulator
+from vega_policy.checkpoint import fetched, hub_commit, load_weights, save_weights, with_saved_simulator
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.features import SIMULATED
 from vega_policy.heads.build import build_head
@@ -39,6 +39,9 @@ class VegaPolicy(PreTrainedPolicy):
 
     The input is a processed LeRobot batch: pictures in [0, 1], the state normalised, `task` a list of
     instructions. Actions are normalised; the post-processor scales them back.
+
+    Attributes:
+        commits: By part, at which commit of the Hub its weights were loaded; None if they were not.
     """
 
     config_class = VegaConfig
@@ -64,6 +67,7 @@ class VegaPolicy(PreTrainedPolicy):
         hidden_dim = self.backbone.hidden_dim
         self.head = build_head(config.head, hidden_dim, config.chunk_size, config.action_dim)
         self.proprio = ProprioProjector(config.state_dim, hidden_dim) if config.use_proprioception else None
+        self.commits = {name: hub_commit(getattr(config, name)) for name in ("simulator", "backbone")}
         self.cameras = Cameras(config)
         self.init_rtc_processor()
         self.reset()
@@ -222,7 +226,8 @@ class VegaPolicy(PreTrainedPolicy):
         """
         path = pretrained_name_or_path
         config = config or PreTrainedConfig.from_pretrained(path, revision=kwargs.get("revision"))
-        return super().from_pretrained(path, config=with_saved_simulator(config, Path(path)), **kwargs)
+        folder = fetched(path, **kwargs)
+        return super().from_pretrained(folder, config=with_saved_simulator(config, folder), **kwargs)
 
     @classmethod
     @override

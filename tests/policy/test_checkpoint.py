@@ -1,6 +1,9 @@
 """Checkpoints: equal after loading, strict about every key, and without frozen Hub weights."""
 
+import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,14 @@ import torch
 from lerobot.configs.policies import PreTrainedConfig
 from safetensors.torch import load_file, save_file
 
-from vega_policy.checkpoint import external_names
+from vega_policy.checkpoint import external_names, hub_commit
+from vega_policy.configuration_vega import VegaConfig
+from vega_policy.hub import commit_of
 from vega_policy.modeling_vega import VegaPolicy
+from vega_policy.simulators.config import SimulatorConfig
 
 MakeBatch = Callable[..., dict[str, Any]]
+COMMIT = "0123456789" * 4
 
 
 @pytest.fixture
@@ -60,11 +67,58 @@ def test_frozen_hub_weights_stay_out(
 ) -> None:
     kind = type(policy.config.simulator)
     monkeypatch.setattr(kind, "is_from_hub", property(lambda self: True))
+    assert not external_names(policy), "the commit is not known: everything is kept"
+    monkeypatch.setitem(policy.commits, "simulator", COMMIT)
     frozen = external_names(policy)
     assert frozen == {f"simulator.{name}" for name, _ in policy.simulator.named_parameters()}
     policy.save_pretrained(tmp_path)
     assert not frozen & load_file(tmp_path / "model.safetensors").keys()
     assert (tmp_path / "empty_prompt.safetensors").is_file()
+    assert json.loads((tmp_path / "config.json").read_text())["simulator"]["revision"] == COMMIT
     loaded = VegaPolicy.from_pretrained(tmp_path)  # builds the same simulator again: its seed is configured
     policy.reset()
     assert torch.equal(loaded.predict_action_chunk(make_batch()), policy.predict_action_chunk(make_batch()))
+
+
+def test_a_branch_or_tag_is_written_down_as_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    references = tmp_path / "models--someone--wan" / "refs"
+    references.mkdir(parents=True)
+    (references / "main").write_text(COMMIT)
+    (references / "v1").write_text(COMMIT[::-1])
+    assert commit_of("someone/wan", None) == COMMIT
+    assert commit_of("someone/wan", "v1") == COMMIT[::-1]
+    assert commit_of("someone/wan", "f" * 40) == "f" * 40
+    assert commit_of("someone/wan", "v2") is None
+    assert commit_of("someone/else", None) is None
+    assert hub_commit(SimulatorConfig(source="someone/wan")) == COMMIT
+    assert hub_commit(SimulatorConfig(source=str(tmp_path))) is None
+
+
+def test_a_checkpoint_on_the_hub_brings_its_empty_prompt(
+    folder: Path, policy: VegaPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a text encoder of billions of weights would be fetched to compute a few numbers."""
+    (folder / "empty_prompt.safetensors").write_bytes(b"as it was saved")
+    cache = tmp_path / "hub"
+    home = cache / "models--someone--policy"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(COMMIT)
+    shutil.copytree(folder, home / "snapshots" / COMMIT, ignore=shutil.ignore_patterns("hub"))
+    found: list[str | None] = []
+    build = VegaPolicy.__init__
+
+    def noted(self: VegaPolicy, config: VegaConfig, **options: Any) -> None:
+        found.append(config.simulator.prompt_path)
+        config.simulator = replace(config.simulator, prompt_path=None)
+        build(self, config, **options)
+
+    monkeypatch.setattr(VegaPolicy, "__init__", noted)
+    here = {"cache_dir": cache, "local_files_only": True}
+    loaded = VegaPolicy.from_pretrained(
+        "someone/policy", config=PreTrainedConfig.from_pretrained(folder), **here
+    )
+    assert found == [str(home / "snapshots" / COMMIT / "empty_prompt.safetensors")]
+    assert torch.equal(loaded.head.state_dict()["model.fc1.bias"], policy.head.state_dict()["model.fc1.bias"])
