@@ -30,6 +30,7 @@ def test_a_preset_builds_and_its_streams_fit(preset: Path) -> None:
     assert rows == cols
     assert policy.head.num_slots % policy.config.chunk_size == 0
     assert {parameter.device.type for parameter in policy.parameters()} == {"meta"}
+    assert {parameter.dtype for parameter in policy.get_optim_params()} == {torch.float32}
 
 
 def test_the_tiny_policy_is_what_vega_means_by_default() -> None:
