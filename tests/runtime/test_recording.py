@@ -199,7 +199,16 @@ def test_an_arm_that_a_dataset_cannot_hold_is_refused_before_the_run(
     rate_hz: float, cameras: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="expected an arm at 20 Hz with the cameras image, image2"):
-        refuse_unrecordable(tmp_path / "dataset", rate_hz, cameras)
+        refuse_unrecordable(tmp_path / "dataset", rate_hz, cameras, 32, [])
+
+
+def test_pictures_of_another_size_than_before_are_refused_before_the_run(tmp_path: Path) -> None:
+    record(tmp_path / "run0", 4).close()
+    record(tmp_path / "run1", 0, size_px=64).close()
+    earlier, cameras = [tmp_path / "run0", tmp_path / "run1"], ["image", "image2"]
+    refuse_unrecordable(tmp_path / "dataset", 20.0, cameras, 32, earlier)
+    with pytest.raises(ValueError, match=r"expected pictures of 32 px, as in .*run0, got 64"):
+        refuse_unrecordable(tmp_path / "dataset", 20.0, cameras, 64, earlier)
 
 
 def test_a_dataset_of_something_else_is_not_written_over(tmp_path: Path) -> None:
@@ -207,10 +216,10 @@ def test_a_dataset_of_something_else_is_not_written_over(tmp_path: Path) -> None
     collected.mkdir(parents=True)
     (collected / "provenance.json").write_text('{"environment": {}}')
     with pytest.raises(FileExistsError, match="dataset made of recordings"):
-        refuse_unrecordable(tmp_path / "collected", 20.0, ["image", "image2"])
+        refuse_unrecordable(tmp_path / "collected", 20.0, ["image", "image2"], 32, [])
     record(tmp_path / "run0", 4).close()
     with pytest.raises(FileExistsError, match="dataset made of recordings"):
         recordings_to_dataset([tmp_path / "run0"], tmp_path / "collected")
     for _ in range(2):
         recordings_to_dataset([tmp_path / "run0"], tmp_path / "ours")
-    refuse_unrecordable(tmp_path / "ours", 20.0, ["image2", "image"])
+    refuse_unrecordable(tmp_path / "ours", 20.0, ["image2", "image"], 32, [])
