@@ -50,7 +50,7 @@ def test_a_round_in_scenes_that_were_seen_is_told_of(
             episode |= {"suite": suite, "task_id": 0}
         file.write_text(json.dumps(provenance))
     assert merge(tmp_path, *roots[:2]) == 0
-    assert "scenes" not in caplog.text
+    assert "begin in scenes" not in caplog.text
     assert main([f"--roots=[{tmp_path}/both,{roots[2]}]", f"--output_dir={tmp_path}/all"]) == 0
     assert f"3 of 3 episodes of {roots[2]} begin in scenes of {tmp_path}/both" in caplog.text
 
