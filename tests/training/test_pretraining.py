@@ -157,11 +157,11 @@ def test_another_request_or_an_unfinished_run_is_refused(
     os.utime(info, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_a_part_of_an_architecture_does_not_become_the_largest_model(
+def test_another_simulator_does_not_become_the_largest_model(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main([f"--output_dir={tmp_path}/tiny", f"--videos.root={root}", "--simulator.block=2"])
+        main([f"--output_dir={tmp_path}/tiny", f"--videos.root={root}", "--simulator.name=wan"])
     assert "configs/simulator/tiny.yaml" in capsys.readouterr().err
 
 
