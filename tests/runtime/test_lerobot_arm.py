@@ -14,8 +14,7 @@ from vega_policy.runtime.robots.lerobot_arm import (
     LeRobotArmConfig,
     LeRobotCamera,
     LeRobotDriver,
-    refuse_other_units,
-    refuse_torque_off,
+    refuse_unfit,
 )
 from vega_policy.runtime.robots.panda import Panda
 
@@ -194,9 +193,13 @@ def test_a_gripper_without_a_way_is_refused(changes: dict[str, float], message: 
 def test_positions_that_are_no_degrees_are_refused() -> None:
     from lerobot.robots.so_follower.config_so_follower import SOFollowerConfig
 
-    refuse_other_units(SOFollowerConfig(port="/dev/null", use_degrees=True))
+    def config(use_degrees: bool) -> Any:
+        safe = {"port": "/dev/null", "disable_torque_on_disconnect": False}
+        return Pair(SOFollowerConfig(**safe, use_degrees=use_degrees))
+
+    refuse_unfit(config(use_degrees=True))
     with pytest.raises(ValueError, match="use_degrees: true"):
-        refuse_other_units(Pair(SOFollowerConfig(port="/dev/null", use_degrees=False)))
+        refuse_unfit(config(use_degrees=False))
 
 
 def test_the_last_order_is_carried_out_although_it_came_while_the_robot_was_read() -> None:
@@ -225,8 +228,8 @@ def test_a_robot_that_would_fall_when_the_run_ends_is_refused(is_nested: bool) -
         return Pair(one) if is_nested else one
 
     with pytest.raises(ValueError, match="disable_torque_on_disconnect: false"):
-        refuse_torque_off(config())
-    refuse_torque_off(config(disable_torque_on_disconnect=False))
+        refuse_unfit(config())
+    refuse_unfit(config(disable_torque_on_disconnect=False))
 
 
 @dataclass

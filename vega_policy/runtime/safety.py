@@ -122,8 +122,9 @@ class Guard:
         asked, answer = self._answer(memory, tick, faults)
         command_s = tick.now_s if answer is None else memory.command_s
         began_s = tick.now_s if memory.began_s is None else memory.began_s
-        seen = replace(memory, began_s=began_s, tick_s=tick.now_s, command_s=command_s)
-        seen = replace(seen, measured=known, faults=faults)
+        seen = replace(
+            memory, began_s=began_s, tick_s=tick.now_s, command_s=command_s, measured=known, faults=faults
+        )
         if asked is None or known is None:
             at_rest = replace(seen, translation=Motion(), rotation=Motion())
             return Decision(None, answer, (), new_faults, at_rest)

@@ -184,10 +184,9 @@ WAN_FILES = (
 
 
 def _level(config: SimulatorConfig) -> NoiseLevel:
-    snaps = (
-        config.timestep_snapping == "reference" and config.control != "noise"
-    )  # which is t = 1 and no less
-    lookup = reference_level if snaps else exact_level
+    if config.control == "noise":  # pure: the reference's schedule ends a little before
+        return exact_level(config.resolved_noise_level)
+    lookup = reference_level if config.timestep_snapping == "reference" else exact_level
     return lookup(config.resolved_noise_level)
 
 

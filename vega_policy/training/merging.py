@@ -31,9 +31,10 @@ def merge_datasets(roots: Sequence[Path], output_dir: Path) -> None:
     """
     if output_dir.exists():
         raise FileExistsError(f"{output_dir} exists already; remove it or choose another --output_dir")
-    _warn_of_shared_scenes({str(root): _provenance(root) for root in roots})
+    origins = {str(root): _provenance(root) for root in roots}
+    _warn_of_shared_scenes(origins)
     environment = _common_conditions({str(root): recorded_conditions(root) for root in roots})
-    provenance = {"environment": environment, "merged": [_provenance(root) for root in roots]}
+    provenance = {"environment": environment, "merged": list(origins.values())}
     names = [f"local/{root.name}" for root in roots]
     with in_one_step(output_dir) as partial:
         aggregate_datasets(names, f"local/{output_dir.name}", list(roots), partial)

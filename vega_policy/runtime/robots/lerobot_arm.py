@@ -101,8 +101,7 @@ def open_lerobot_arm(
     config = draccus.parse(LeRobotArmConfig, path, args=[])
     register_third_party_plugins()
     robot_config = draccus.decode(RobotConfig, config.robot)
-    refuse_torque_off(robot_config)
-    refuse_other_units(robot_config)
+    refuse_unfit(robot_config)
     robot = make_robot_from_config(robot_config)
     driver = LeRobotDriver(
         robot, RobotKinematics(str(config.urdf), config.frame, config.joints), config, clock
@@ -118,34 +117,23 @@ def open_lerobot_arm(
     return Panda(driver, {name: LeRobotCamera(driver, name) for name in driver.cameras}, hold_step)
 
 
-def refuse_torque_off(config: Any) -> None:
-    """LeRobot's default takes the torque away when a program ends, and an arm without torque falls.
+def refuse_unfit(config: Any) -> None:
+    """Refuse LeRobot's defaults that do not go with an arm that is guarded.
+
+    It takes the torque away when a program ends, and an arm without torque falls; and some of its robots tell
+    positions as shares of their range, where kinematics takes degrees.
 
     Args:
         config: LeRobot's configuration of a robot, perhaps of one with several arms.
 
     Raises:
-        ValueError: The torque would be taken away.
+        ValueError: The torque would be taken away, or positions would not be degrees.
     """
     if getattr(config, "disable_torque_on_disconnect", False):
         raise ValueError(
             "expected `disable_torque_on_disconnect: false` in the robot's configuration, got true: the arm "
             "would fall when the run ends; set it, and switch the arm off with something under it"
         )
-    for field in fields(config):
-        if is_dataclass(part := getattr(config, field.name)):
-            refuse_torque_off(part)
-
-
-def refuse_other_units(config: Any) -> None:
-    """Some of LeRobot's robots tell positions as shares of their range; kinematics takes degrees.
-
-    Args:
-        config: LeRobot's configuration of a robot, perhaps of one with several arms.
-
-    Raises:
-        ValueError: Positions would not be degrees.
-    """
     if getattr(config, "use_degrees", True) is False:
         raise ValueError(
             "expected `use_degrees: true` in the robot's configuration, got false: its joints would be told "
@@ -153,7 +141,7 @@ def refuse_other_units(config: Any) -> None:
         )
     for field in fields(config):
         if is_dataclass(part := getattr(config, field.name)):
-            refuse_other_units(part)
+            refuse_unfit(part)
 
 
 class LeRobotDriver:
