@@ -19,8 +19,8 @@ from websockets.sync.server import ServerConnection, serve
 from vega_policy.runtime.clock import FakeClock, SystemClock
 from vega_policy.runtime.robots.messages import command_to_message
 from vega_policy.runtime.robots.remote import RemoteArm
-from vega_policy.runtime.robots.server import newest_motion
-from vega_policy.runtime.wire import pack, unpack
+from vega_policy.runtime.robots.server import ArmServer, newest_motion
+from vega_policy.runtime.wire import WireError, pack, unpack
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,16 @@ def wait_for(arm: RemoteArm, name: str, value: object) -> None:
         time.sleep(0.01)
 
 
+class Stopping:
+    """A robot that notes its stops."""
+
+    def __init__(self, stops: list[int]) -> None:
+        self._stops = stops
+
+    def stop(self) -> None:
+        self._stops.append(1)
+
+
 @pytest.mark.parametrize(
     ("orders", "executed"),
     [
@@ -64,6 +74,26 @@ def test_of_waiting_orders_the_newest_motion_and_the_last_stop_count(orders: str
     assert [message["order"] for message in found] == executed.split()
     assert [message["number"] for message in found] == sorted(message["number"] for message in found)
     assert found[-1] is messages[-1]
+
+
+def test_a_stop_before_nonsense_is_executed() -> None:
+    """Both wait to be read: the loop that sends nonsense is sent away, but its stop counts."""
+    stops: list[int] = []
+    server = ArmServer(Stopping(stops), SystemClock(), {})  # type: ignore[arg-type]
+    received = [pack({"order": "nonsense", "sent_s": 0.0})]
+
+    class Connection:
+        def __iter__(self) -> Iterator[bytes]:
+            yield pack({"order": "stop", "sent_s": 0.0})
+
+        def recv(self, timeout: float) -> bytes:
+            if not received:
+                raise TimeoutError
+            return received.pop()
+
+    with pytest.raises(WireError, match="'nonsense'"):
+        server._obey(Connection())  # type: ignore[arg-type]
+    assert stops == [1]
 
 
 def test_a_command_that_was_long_under_way_is_not_executed(uri: str) -> None:

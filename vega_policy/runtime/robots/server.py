@@ -118,18 +118,23 @@ class ArmServer:
     def _obey(self, connection: ServerConnection) -> None:
         under_way_s: deque[float] = deque(maxlen=NUM_ORDERS)  # but for the clocks' difference
         for data in connection:
-            messages = [self._understood(unpack(one)) for one in (data, *_waiting(connection))]
-            heard_s = self._clock.now_s()
-            for message in newest_motion(messages):
-                under_way_s.append(heard_s - message["sent_s"])
-                is_late = under_way_s[-1] - min(under_way_s) > LATE_S
-                if is_late and message["order"] == "command":
-                    logger.warning(
-                        "a command came %.2f s late and is not executed", under_way_s[-1] - min(under_way_s)
-                    )
-                    continue
+            messages: list[dict[str, Any]] = []
+            try:
+                for one in (data, *_waiting(connection)):
+                    messages.append(self._understood(unpack(one)))
+            finally:  # what came before nonsense counts, a stop above all
+                self._execute(messages, under_way_s)
+
+    def _execute(self, messages: Sequence[Mapping[str, Any]], under_way_s: deque[float]) -> None:
+        heard_s = self._clock.now_s()
+        for message in newest_motion(messages):
+            under_way_s.append(heard_s - message["sent_s"])
+            late_s = under_way_s[-1] - min(under_way_s)
+            if late_s > LATE_S and message["order"] == "command":
+                logger.warning("a command came %.2f s late and is not executed", late_s)
+            else:
                 self._orders[message["order"]](message)
-            self._echo = messages[-1]["sent_s"], heard_s
+            self._echo = message["sent_s"], heard_s
 
     def _understood(self, message: dict[str, Any]) -> dict[str, Any]:
         """An order that can be executed.
