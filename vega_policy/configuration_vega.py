@@ -9,7 +9,7 @@ from typing import Any, override
 
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
-from lerobot.optim.optimizers import AdamWConfig
+from lerobot.optim.optimizers import AdamWConfig, OptimizerConfig
 from lerobot.optim.schedulers import CosineDecayWithWarmupSchedulerConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
@@ -18,11 +18,13 @@ from vega_policy.backbones.config import BackboneConfig, tiny_smolvlm_config
 from vega_policy.fusion_config import FusionConfig
 from vega_policy.heads.config import HeadConfig
 from vega_policy.names import nearest_name_error
+from vega_policy.optimizer import MuonConfig
 from vega_policy.simulators.config import SimulatorConfig, tiny_wan_config
 from vega_policy.vocabulary import LIBERO_WORDS
 
 MISSING_CAMERA_RULES = ("raise", "black")
 DTYPES = ("float32", "bfloat16")
+OPTIMIZERS = ("adamw", "muon")
 
 
 def tiny_backbone() -> BackboneConfig:
@@ -55,6 +57,8 @@ class VegaConfig(PreTrainedConfig):
         trained_with: Assets, protocol and picture size of the training data, where the data tell; written by
             training, so that an evaluation under other conditions can say so.
         rtc_config: LeRobot's real-time chunking; None executes chunks one after the other.
+        optimizer_name: `adamw`, or `muon` for the weights of linear layers and AdamW for the rest, with one
+            learning rate for both.
     """
 
     cameras: tuple[str, ...] = (f"{OBS_IMAGES}.image", f"{OBS_IMAGES}.image2")
@@ -81,6 +85,7 @@ class VegaConfig(PreTrainedConfig):
         }
     )
 
+    optimizer_name: str = "adamw"
     optimizer_lr: float = 3e-4
     optimizer_betas: tuple[float, float] = (0.9, 0.95)
     optimizer_eps: float = 1e-8
@@ -101,6 +106,8 @@ class VegaConfig(PreTrainedConfig):
             raise nearest_name_error("policy.missing_camera", self.missing_camera, MISSING_CAMERA_RULES)
         if self.dtype not in DTYPES:
             raise nearest_name_error("policy.dtype", self.dtype, DTYPES)
+        if self.optimizer_name not in OPTIMIZERS:
+            raise nearest_name_error("policy.optimizer_name", self.optimizer_name, OPTIMIZERS)
         for name in ("STATE", "ACTION"):
             if (mode := self.normalization_mapping.get(name)) != NormalizationMode.QUANTILES:
                 raise ValueError(
@@ -177,9 +184,10 @@ class VegaConfig(PreTrainedConfig):
         return None
 
     @override
-    def get_optimizer_preset(self) -> AdamWConfig:
-        """AdamW with the settings above."""
-        return AdamWConfig(
+    def get_optimizer_preset(self) -> OptimizerConfig:
+        """The optimizer that `optimizer_name` says, with the settings above."""
+        chosen = MuonConfig if self.optimizer_name == "muon" else AdamWConfig
+        return chosen(
             lr=self.optimizer_lr,
             betas=self.optimizer_betas,
             eps=self.optimizer_eps,

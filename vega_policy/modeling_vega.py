@@ -26,6 +26,7 @@ from vega_policy.configuration_vega import VegaConfig
 from vega_policy.features import SIMULATED
 from vega_policy.heads.build import build_head
 from vega_policy.heads.prefix import ChunkPrefix
+from vega_policy.optimizer import linear_and_other
 from vega_policy.proprio import ProprioProjector
 from vega_policy.queues import ActionQueue, FrameHistory
 from vega_policy.simulators import build_simulator
@@ -164,8 +165,8 @@ class VegaPolicy(PreTrainedPolicy):
         self._decisions = 0
 
     @override
-    def get_optim_params(self) -> list[torch.nn.Parameter]:
-        """Every parameter that learns; the simulator's never do.
+    def get_optim_params(self) -> list[torch.nn.Parameter] | list[dict[str, Any]]:
+        """Every parameter that learns, for Muon in groups; the simulator's never do.
 
         Raises:
             ValueError: One of them is kept in less than float32: most updates would round to nothing.
@@ -178,7 +179,7 @@ class VegaPolicy(PreTrainedPolicy):
                 "policy.backbone.dtype=float32 (policy.dtype=bfloat16 still computes in bfloat16), or let "
                 "fewer learn: policy.backbone.freeze_vision=true, freeze_llm=true, lora.rank=32"
             )
-        return list(learning.values())
+        return linear_and_other(self) if self.config.optimizer_name == "muon" else list(learning.values())
 
     @override
     def supports_rtc(self) -> bool:
