@@ -25,6 +25,7 @@ STEP_LIMIT_RAD = 0.3
 LIMIT_MARGIN_RAD, LIMIT_COMFORT_RAD = 0.05, 0.25
 ELBOW = 3
 STRAIGHT_ELBOW_RAD = -0.8  # nearer to zero the controller tracks badly and at last cannot pull the arm back
+WRIST, WRIST_ROOM_RAD = 5, 0.25  # at pi the joints beside it turn the same way and drift to their limits
 
 ArmQ = Float[np.ndarray, "7"]
 
@@ -87,16 +88,25 @@ class Rehearsal:
             q = np.clip(q + self._step(jacobian[:, self._world.arm_dofs], error, q), *self._bounds)
         return Reach(q, float(np.linalg.norm(error[:3]) + 0.1 * np.linalg.norm(error[3:])))
 
+    def hand_at(self, q: ArmQ) -> Pose:
+        """Return the grip site's pose for an arm configuration."""
+        self._data.qpos[:] = self._qpos
+        return self._hand(q)
+
     @property
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         return self._limits[:, 0] + LIMIT_MARGIN_RAD, self._limits[:, 1] - LIMIT_MARGIN_RAD
 
     def _error(self, q: ArmQ, hand: Pose) -> Float[np.ndarray, 6]:
+        now = self._hand(q)
+        turn = rotation_vector(hand.rotation @ now.rotation.T)
+        return np.concatenate([hand.position - now.position, turn])
+
+    def _hand(self, q: ArmQ) -> Pose:
         self._data.qpos[self._world.arm_qpos] = q
         self._mujoco.mj_kinematics(self._model, self._data)
         site = self._data.site(self._world.site_id)
-        turn = rotation_vector(hand.rotation @ site.xmat.reshape(3, 3).T)
-        return np.concatenate([hand.position - site.xpos, turn])
+        return Pose(site.xpos.copy(), site.xmat.reshape(3, 3).copy())
 
     def _step(self, jacobian: Float[np.ndarray, "6 7"], error: Float[np.ndarray, 6], q: ArmQ) -> ArmQ:
         inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING * np.eye(6))
@@ -112,7 +122,7 @@ class Rehearsal:
         opening_m: float = 0.08,
         touch_m: float = 0.001,
     ) -> float:
-        """Return how bad an arm configuration is: 0 means reached, bent elbow and clear of everything.
+        """Return how bad an arm configuration is: 0 means reached, elbow and wrist bent, clear of everything.
 
         Args:
             reach: The configuration.
@@ -127,7 +137,8 @@ class Rehearsal:
         if carried is not None:
             self._place(*carried)
         straight = max(0.0, float(reach.q[ELBOW]) - STRAIGHT_ELBOW_RAD)
-        posture = straight + 2.0 * self._discomfort(reach.q)
+        aligned = max(0.0, WRIST_ROOM_RAD - abs(float(reach.q[WRIST]) - np.pi))
+        posture = straight + aligned + 2.0 * self._discomfort(reach.q)
         ignore = carried[0] if carried else ""
         return 20.0 * max(0.0, reach.error - 0.004) + posture + self._intrusion(near, touch_m, ignore)
 

@@ -195,13 +195,6 @@ class World:
         """Return the object between the fingers, if any."""
         return next((name for name in self._raw.objects_dict if self.is_pinched(name)), None)
 
-    def is_supported(self, name: str) -> bool:
-        """Whether the object touches something that is not the robot."""
-        owned = self.owners[self.contacts()]
-        ours = (owned == name).any(axis=1)
-        others = (owned != name) & (owned != ROBOT)
-        return bool((ours & others.any(axis=1)).any())
-
     def joint_of(self, name: str) -> str | None:
         """Return the joint that an `open`, `close`, `turnon` or `turnoff` of this name is about."""
         region = self.region(name)

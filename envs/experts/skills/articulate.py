@@ -18,6 +18,7 @@ EXIT_M = 0.04
 LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles
 STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
 LOST_M = 0.06
+APPROACH_STEPS = 80  # an arm near its limits may circle round a hold for ever
 
 
 class Articulate:
@@ -38,7 +39,7 @@ class Articulate:
         self._planner = HoldPlanner(world, rehearsal, subgoal, rng)
         self._hold: Hold | None = None
         self._rejected: list[Hold] = []
-        self._closing = 0
+        self._closing = self._approaching = 0
         self._moving = False
         self._leaving: Pose | None = None
         self._leaving_steps = self._pulls = 0
@@ -63,7 +64,9 @@ class Articulate:
         if self._hold is None:
             self._hold = self._planner.plan(part, self._rejected)
         hand = part.carried(self._hold.hand, part.q - self._hold.q, self._hold.turning)
-        if self._stall.update(self._world.hand) and not self._closing:
+        self._approaching = 0 if self._moving else self._approaching + 1
+        lost = self._stall.update(self._world.hand) or self._approaching > APPROACH_STEPS
+        if lost and not self._closing:
             self._rejected.append(self._hold)
             return self._let_go()
         if self._moving:
@@ -116,7 +119,8 @@ class Articulate:
             part = moving_part(self._world, self._subgoal, self._wide)
             before = part.carried(hold.before, part.q - hold.q, hold.turning)
             self._leaving = Pose(before.position, hand.rotation)
-        self._hold, self._moving, self._closing, self._leaving_steps, self._pulls = None, False, 0, 0, 0
+        self._hold, self._moving = None, False
+        self._closing = self._approaching = self._leaving_steps = self._pulls = 0
         self._opening_first = hold is not None and hold.grips
         return toward(hand, hand, OPEN)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vega_policy.envs.experts.geometry import UP, Pose, angle_between
+from vega_policy.envs.experts.geometry import UP, Pose, Vector, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
@@ -19,11 +19,13 @@ from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
 FLICKER_STEPS = 4
+HOMING_STEPS, NEAR_HOME_M = 30, 0.03
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
 EXIT_M = 0.10
 FUNNEL_M = 0.02
 FALLING_M_S = 0.15
 UNSTICK_M = 0.02
+LEAST_SHARE = 0.2  # of the way out, also where there is no room to rise
 WEDGED_OPENING_M = 0.077  # open that far, the fingers do not hold the object but are held by it
 
 
@@ -35,6 +37,7 @@ class Put:
         self._subgoal = subgoal
         self._traveller = Traveller(world)
         self._object = subgoal.subject
+        self._rehearsal = rehearsal
         self._planner = PutPlanner(world, rehearsal, subgoal, rng)
         self._plan: PutPlan | None = None
         self._planned_at: Pose = world.pose(self._object)
@@ -46,6 +49,7 @@ class Put:
         self._leaving: Pose | None = None
         self._leaving_steps = 0
         self._lowering: list[float] = []
+        self._homing = 0
         self._stall = StallMonitor()
 
     def done(self) -> bool:
@@ -139,11 +143,29 @@ class Put:
         self._lowering.clear()
         escape = self._world.way_from_under(self._object)
         if escape.any():
-            lift = UNSTICK_M * UP if self._world.is_supported(self._object) else 0.0
-            return toward(hand, Pose(hand.position + escape + lift, hand.rotation), CLOSE)
+            return toward(hand, hand.moved(self._out_and_up(unit(escape))), CLOSE)
+        if self._homing or self._stall.update(hand):
+            return self._go_home()
         below = float(hand.position[2] - self._world.extent(self._object)[0][2])
         before = target.moved(placement.way_in_m * placement.exit)
         return self._traveller.toward(before, CLOSE, reach_down_m=below, ignore=[self._object])
+
+    def _go_home(self) -> Action:
+        """Untwist an arm that is stuck on its way: carry the object to where the arm began, and plan anew."""
+        home = self._rehearsal.hand_at(self._world.home_q)
+        near = np.linalg.norm(self._world.hand.position - home.position) < NEAR_HOME_M
+        self._homing += 1
+        if near or self._homing > HOMING_STEPS:
+            self._homing = 0
+            self._plan = None
+            self._stall.clear()
+        return toward(self._world.hand, home, CLOSE)
+
+    def _out_and_up(self, out: Vector) -> Vector:
+        """Rise a little, then go out: what is dragged along the floor slips out of the fingers."""
+        risen_m = float(self._world.pose(self._object).position[2] - self._planned_at.position[2])
+        share = float(np.clip(risen_m / UNSTICK_M, LEAST_SHARE, 1.0))
+        return UNSTICK_M * (share * out + (1.0 - share) * UP)
 
     def _placement(self) -> Placement:
         """Take the planned one; from a state that starts with the object in hand, plan it now."""
