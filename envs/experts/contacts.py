@@ -32,7 +32,8 @@ FINGERTIP_LENGTH_M, FINGER_HALF_M = 0.009, 0.0087
 PUSH_LEANS_RAD = tuple(np.radians([0, 30, -30, 45, -45, 60, 80]))
 CANDIDATES = 90
 POINTS, GRIP_SPACING_M, PUSH_SPACING_M = 30, 0.008, 0.025
-TOLERABLE_COST = 3.5  # of the better kind of hold: brushes with free objects, not walls in the way
+OFF_MIDDLE_COST_PER_M = 3.0
+TOLERABLE_COST = 2.5  # of the better kind of hold: brushes with free objects, not walls in the way
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,17 @@ class HoldPlanner:
         outward = signs.get(self._subgoal.relation, 0.0) * part.direction_at(self._middle)
         return float(outward @ (point - self._middle)) + (0.0 if part.slides else 0.3 * _radius(part, point))
 
+    def _off_middle(self, part: MovingPart, point: Vector) -> float:
+        """Return how far (m) a point is beside a sliding part's middle: far out a push lands on an edge."""
+        away = point - self._middle
+        across = unit(np.cross(UP, part.axis)) if part.slides else np.zeros(3)
+        return float(abs(across @ away))
+
     def _variants(self, part: MovingPart, hand: Pose, grips: bool, width_m: float) -> Iterator[Hold]:
         turn = angle_between(self._world.hand.rotation, hand.rotation)
         out = float(np.linalg.norm((hand.position - self._world.base)[:2]))
         cost = 0.15 * turn + out - 3.0 * self._protrusion(part, hand.position)
+        cost += 0.0 if grips else OFF_MIDDLE_COST_PER_M * self._off_middle(part, hand.position)
         before = hand.moved(-BACK_OFF_M * hand.rotation[:, 2])
         rigid = part.slides or _radius(part, hand.position) < 0.05
         for turning in (1.0,) if rigid else (1.0, 0.5, 0.0):

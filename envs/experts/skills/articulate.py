@@ -16,6 +16,7 @@ from vega_policy.envs.experts.world import World
 CLOSING_STEPS, LEAVING_STEPS = 8, 25
 EXIT_M = 0.04
 LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles
+WAIT_ASIDE_M, PACE_ASIDE_M = 0.012, 0.004  # off the line: no further in; full pace
 STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
 LOST_M = 0.06
 APPROACH_STEPS = 80  # an arm near its limits may circle round a hold for ever
@@ -85,7 +86,8 @@ class Articulate:
         share = float((hand.position - before.position) @ way / (way @ way))
         aside = np.linalg.norm(hand.position - before.position - np.clip(share, 0, 1) * way)
         if aside < 0.02 and self._turn(contact) < 0.2:
-            along = min(max(share, 0.0) + LEAD_IN_M / float(np.linalg.norm(way)), 1.0)
+            pace = float(np.clip((WAIT_ASIDE_M - aside) / (WAIT_ASIDE_M - PACE_ASIDE_M), 0.0, 1.0))
+            along = min(max(share, 0.0) + pace * LEAD_IN_M / float(np.linalg.norm(way)), 1.0)
             return toward(hand, Pose(before.position + along * way, contact.rotation), grip)
         return self._traveller.toward(before, grip)
 
