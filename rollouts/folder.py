@@ -7,13 +7,14 @@ revision may change from session to session; `run.json` lists them.
 episode played again, and so are errors.
 """
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vega_policy.rollouts.episode import EpisodeKey, Row
 from vega_policy.rollouts.files import write_atomically
@@ -26,7 +27,10 @@ VIDEO_BYTES = 4 * 2**20  # 520 frames of 256 x 256 px take 1-2 MB as H.264
 TASK_KEYS = ("suite", "task_id", "task", "max_steps")
 """What an environment says of its task; the rest of what it says must be the same for all."""
 
-REVISIONS = "git_revisions"
+PLACE_KEYS = ("assets_folder",)
+"""What it says of this disk: recorded, but free to change, since a hash says what is there."""
+
+REVISIONS, DEVICES = "git_revisions", "devices"
 
 
 class ResultsFolder:
@@ -39,10 +43,11 @@ class ResultsFolder:
         num_episodes: Planned episodes, for the estimate of space.
         num_videos: Planned films, likewise.
         git_revision: This session's code revision; None if it is not known.
+        device: What this session's policies compute on, kept if it has anything to play; None if unknown.
 
     Raises:
         OSError: If the folder cannot be written to or the disk is too full.
-        FileExistsError: If there are results and `resume` is not set.
+        FileExistsError: If there are results and `resume` is not set, or another process writes there.
         ValueError: If `run` differs from that of the results to resume; the message lists the differences.
     """
 
@@ -55,15 +60,19 @@ class ResultsFolder:
         num_episodes: int,
         num_videos: int,
         git_revision: str | None = None,
+        device: str | None = None,
     ) -> None:
         self.path = path
         self._rows_path, self._run_path = path / "episodes.jsonl", path / "run.json"
         self.rows: dict[EpisodeKey, Row] = {}
         _check_writable(path)
+        self._lock = _locked(path)
         _check_space(path, SPARE_BYTES + num_episodes * ROW_BYTES + num_videos * VIDEO_BYTES)
         self._run = json.loads(json.dumps(run))
         stored = self._continue(resume) if self._rows_path.exists() else None
-        self._run[REVISIONS] = session_revisions(stored, git_revision)
+        self._run[REVISIONS] = of_sessions(REVISIONS, stored, git_revision)
+        plays = len(self.rows) < num_episodes or stored is None
+        self._run[DEVICES] = of_sessions(DEVICES, stored, device) if plays else stored.get(DEVICES, [None])
         self._save_run()
 
     @property
@@ -75,6 +84,11 @@ class ResultsFolder:
     def git_revisions(self) -> list[str | None]:
         """The code revisions of all sessions, oldest first; None stands for one that is not known."""
         return list(self._run[REVISIONS])
+
+    @property
+    def devices(self) -> list[str | None]:
+        """What the policies of all sessions computed on, likewise."""
+        return list(self._run[DEVICES])
 
     def append(self, row: Row) -> None:
         """Add a row, on the disk when this returns."""
@@ -93,7 +107,8 @@ class ResultsFolder:
         origin = {key: value for key, value in provenance.items() if key not in TASK_KEYS}
         provenance = json.loads(json.dumps(origin))
         if "environment" in self._run:
-            _refuse_changes({"environment": self._run["environment"]}, {"environment": provenance}, self.path)
+            before, now = ({"environment": _placeless(said)} for said in (self.environment, provenance))
+            _refuse_changes(before, now, self.path)
         else:
             self._run["environment"] = provenance
             self._save_run()
@@ -118,7 +133,9 @@ class ResultsFolder:
         present = dict(self._run)
         if "environment" in stored:
             self._run["environment"] = stored["environment"]
-        comparable = {key: value for key, value in stored.items() if key not in ("environment", REVISIONS)}
+        comparable = {
+            key: value for key, value in stored.items() if key not in ("environment", REVISIONS, DEVICES)
+        }
         _refuse_changes(comparable, present, self.path)
         rows = [row for row in read_rows(self._rows_path) if row.outcome != "error"]
         write_atomically(self._rows_path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
@@ -129,16 +146,17 @@ class ResultsFolder:
         self.write(self._run_path.name, json.dumps(self._run, indent=2) + "\n")
 
 
-def session_revisions(before: Mapping[str, Any] | None, git_revision: str | None) -> list[str | None]:
-    """The code revisions of a run's sessions, with that of one more.
+def of_sessions(key: str, before: Mapping[str, Any] | None, now: str | None) -> list[str | None]:
+    """Something about each of a run's sessions, their code revisions say, with that of one more.
 
     Args:
+        key: Where the list is stored.
         before: What is stored of the earlier sessions; None before the first. One without a list is older
-            than the list, and its revision is not known.
-        git_revision: This session's.
+            than the list, and what it was is not known.
+        now: This session's.
     """
-    known = [] if before is None else before.get(REVISIONS, [None])
-    return known if known[-1:] == [git_revision] else [*known, git_revision]
+    known = [] if before is None else before.get(key, [None])
+    return known if known[-1:] == [now] else [*known, now]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -169,6 +187,23 @@ def _check_writable(path: Path) -> None:
     except OSError as error:
         reason = f"cannot write results to {path} ({error.strerror}); choose another --output_dir"
         raise OSError(reason) from error
+
+
+def _locked(path: Path) -> TextIO:
+    """The folder's lock, held until it is closed or this process ends; a second writer would lose rows."""
+    lock = (path / ".lock").open("w", encoding="utf-8")
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise FileExistsError(
+            f"another run is writing to {path}; wait for it, or choose another --output_dir"
+        ) from error
+    return lock
+
+
+def _placeless(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if key not in PLACE_KEYS}
 
 
 def _check_space(path: Path, needed_bytes: int) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium
+import numpy as np
+from numpy.typing import NDArray
 
 from vega_policy.rollouts.episode import Episode, Policy, Row, Task, error_row, run_episode
 from vega_policy.rollouts.recorders import recorder_for
@@ -64,7 +66,27 @@ class Built:
     provenance: Mapping[str, Any]
 
 
-Message = Ready | Built | Row
+@dataclass(frozen=True)
+class Alive:
+    """A worker's message that it has come to the next decision."""
+
+
+Message = Ready | Built | Alive | Row
+
+
+class _Audible:
+    """A policy that tells the parent of each decision, so that a long episode is not taken for a hung one."""
+
+    def __init__(self, policy: Policy, connection: "Connection[Any, Any]") -> None:
+        self._policy = policy
+        self._connection = connection
+
+    def reset(self, seed: int) -> None:
+        self._policy.reset(seed)
+
+    def act(self, observation: Mapping[str, Any]) -> NDArray[np.floating]:
+        self._connection.send(Alive())
+        return self._policy.act(observation)
 
 
 class _Stage:
@@ -116,6 +138,6 @@ def _attempt(stage: _Stage, episode: Episode, connection: "Connection[Any, Any]"
         env, policy = stage.build(episode)
         connection.send(Built(env.unwrapped.provenance()))  # type: ignore[attr-defined]
         with recorder_for(episode, root) or contextlib.nullcontext() as film:
-            return run_episode(env, policy, episode, film)
+            return run_episode(env, _Audible(policy, connection), episode, film)
     except Exception:
         return error_row(episode, traceback.format_exc(), wall_s=time.monotonic() - started_s)

@@ -1,9 +1,10 @@
 """Worker processes: each plays one episode at a time, and its loss costs at most that episode.
 
 A simulator can raise, hang in native code or be killed for memory, so every worker is a spawned process that
-the parent watches: it must be heard from within the time limit, once when its environment is made and once
-when the episode ends. An episode that goes wrong is tried once more, then recorded as an error; the run goes
-on with a new process. Building an environment takes seconds, so a worker keeps its last one and its task.
+the parent watches: it must be heard from within the time limit, when its environment is made, at each
+decision and when the episode ends. An episode that goes wrong is tried once more, then recorded as an error;
+the run goes on with a new process. Building an environment takes seconds, so a worker keeps its last one and
+its task.
 """
 
 import contextlib

@@ -115,8 +115,12 @@ def _hub_folder(download: bool) -> Path | None:
 
 @functools.cache
 def _hash_folder(folder: Path) -> str:
+    """Of names and bytes; without hidden files, in which a download notes its time."""
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+        name = file.relative_to(folder)
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        digest.update(name.as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]

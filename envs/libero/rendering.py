@@ -21,15 +21,21 @@ from numpy.typing import NDArray
 Image = UInt8[NDArray[np.uint8], "height_px width_px 3"]
 
 GL_VARIABLE = "MUJOCO_GL"
+CUDA_VARIABLE, EGL_VARIABLE = "CUDA_VISIBLE_DEVICES", "MUJOCO_EGL_DEVICE_ID"
 GL_DEVICES = ("nvidia[0-9]*", "dri/renderD*")
 
 
 def choose_gl_backend() -> str:
-    """The off-screen GL backend to use: the user's `MUJOCO_GL`, else EGL on a GPU, else OSMesa."""
+    """The off-screen GL backend to use: the user's `MUJOCO_GL`, else EGL on a GPU, else OSMesa.
+
+    Where `CUDA_VISIBLE_DEVICES` hides every GPU that is OSMesa, too.
+    """
     chosen = os.environ.get(GL_VARIABLE, "").strip().lower()
     if chosen:
         return chosen
-    return "egl" if any(any(Path("/dev").glob(pattern)) for pattern in GL_DEVICES) else "osmesa"
+    hidden = os.environ.get(CUDA_VARIABLE, "0").strip() in ("", "-1")
+    has_gpu = any(any(Path("/dev").glob(pattern)) for pattern in GL_DEVICES)
+    return "egl" if has_gpu and not hidden else "osmesa"
 
 
 def prepare_gl() -> str:
@@ -41,9 +47,11 @@ def prepare_gl() -> str:
         The backend in use.
 
     Raises:
-        RuntimeError: If robosuite was imported earlier with another backend, or PyOpenGL with none.
+        RuntimeError: If robosuite was imported earlier with another backend, or PyOpenGL with none, or it
+            could not make out which GPU to draw with.
     """
     backend = choose_gl_backend()
+    _check_egl_device(backend)
     if "robosuite" not in sys.modules:
         _check_pyopengl(backend)
         os.environ[GL_VARIABLE] = backend
@@ -57,6 +65,16 @@ def prepare_gl() -> str:
             f"set {GL_VARIABLE}={backend} before the process first imports robosuite"
         )
     return loaded
+
+
+def _check_egl_device(backend: str) -> None:
+    """Refuse what robosuite would fail on at the first picture: a GPU that is named by its UUID."""
+    visible = os.environ.get(EGL_VARIABLE, os.environ.get(CUDA_VARIABLE))
+    if backend == "egl" and visible is not None and not all(part.isdigit() for part in visible.split(",")):
+        raise RuntimeError(
+            f"cannot draw with egl: robosuite expects numbers in {EGL_VARIABLE} or {CUDA_VARIABLE}, got "
+            f"{visible!r}; name the GPU by its number, or set {GL_VARIABLE}=osmesa to draw on the CPU"
+        )
 
 
 def _check_pyopengl(backend: str) -> None:

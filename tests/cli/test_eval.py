@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 import vega_policy
 from vega_policy.cli.eval import EvalConfig, main, prepare
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.policies import MakeLearned, PolicyConfig, policy_factory
-from vega_policy.cli.provenance import checkpoint_sha256, git_revision, installed_versions
+from vega_policy.cli.provenance import checkpoint_sha256, git_revision, installed_versions, local_checkpoint
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "eval").glob("*.yaml"))
 
@@ -46,6 +47,7 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(
     [
         (["--suite=libero_spatal"], "did you mean 'libero_spatial'"),
         (["--task_ids=[10]"], "task id 10 is outside libero_spatial"),
+        (["--task_ids=[]"], "expected at least one task, got --task_ids=[]"),
         (["--task_ids=[1,1]"], "expected each task once, got libero_spatial task 1 twice"),
         (
             ["--task_ids=[0]", "--first_trial=48", "--trials=3"],
@@ -105,6 +107,32 @@ def test_a_misspelt_folder_is_not_looked_for_on_the_hub(
     monkeypatch.chdir(tmp_path)
     assert main([f"--policy.path={path}", "--output_dir=results"]) == 2
     assert f"nothing of the kind at {path}" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_run_is_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "tiny" / "checkpoints").mkdir(parents=True)
+    assert main(["--policy.path=outputs/tiny", "--output_dir=results"]) == 2
+    assert "nothing of the kind at outputs/tiny" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"--policy\.device=cuda:1, which torch lacks"):
+        policy_factory(PolicyConfig(path="vega-tiny", device="cuda:1"))
+    assert policy_factory(PolicyConfig(path="vega-tiny", device="cpu"))
+
+
+def test_a_link_that_training_moves_is_followed_once(tmp_path: Path) -> None:
+    for step in ("1", "2"):
+        (tmp_path / step).mkdir()
+    (tmp_path / "last").symlink_to("1")
+    found = local_checkpoint(str(tmp_path / "last"))
+    (tmp_path / "last").unlink()
+    (tmp_path / "last").symlink_to("2")
+    assert found == (tmp_path / "1").resolve()
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])

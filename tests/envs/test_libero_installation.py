@@ -148,6 +148,16 @@ def test_the_content_hash_follows_the_content(tmp_path: Path) -> None:
     assert resolve_assets(one).content_hash != resolve_assets(two).content_hash
 
 
+def test_what_a_download_notes_of_itself_is_no_content(tmp_path: Path) -> None:
+    folder = complete_folder(tmp_path / "assets")
+    before = resolve_assets(folder).content_hash
+    note = folder / ".cache" / "huggingface" / "download" / "scene.metadata"
+    note.parent.mkdir(parents=True)
+    note.write_text("1763912345.6")
+    assets_module._hash_folder.cache_clear()
+    assert resolve_assets(folder).content_hash == before
+
+
 @pytest.mark.sim
 @pytest.mark.official
 @pytest.mark.skipif(ASSETS_VARIABLE not in os.environ, reason="needs LIBERO_ASSETS")
@@ -185,6 +195,22 @@ def test_unset_gl_is_egl_with_a_gpu_and_osmesa_without(
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.setattr(rendering, "GL_DEVICES", devices)
     assert rendering.choose_gl_backend() == backend
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_where_all_gpus_are_hidden_the_cpu_draws(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(rendering, "GL_DEVICES", ("null",))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert rendering.choose_gl_backend() == "osmesa"
+
+
+def test_a_gpu_named_by_its_uuid_is_refused_before_the_first_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.delenv("MUJOCO_EGL_DEVICE_ID", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5e1f")
+    with pytest.raises(RuntimeError, match=r"expects numbers .* got 'GPU-5e1f'.*MUJOCO_GL=osmesa"):
+        rendering.prepare_gl()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """The results folder refuses trouble before the first episode and never loses a finished row."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,3 +108,45 @@ def test_documents_are_replaced_whole(tmp_path: Path) -> None:
         assert reader.read() == "old"
     assert path.read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from vega_policy.rollouts.folder import ResultsFolder
+folder = ResultsFolder(Path({str(tmp_path)!r}), {{}}, resume=False, num_episodes=1, num_videos=0)
+print("open", flush=True)
+sys.stdin.read()
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "open\n"
+    with pytest.raises(FileExistsError, match="another run is writing"):
+        open_folder(tmp_path)
+    other.communicate()
+    open_folder(tmp_path)
+
+
+def test_assets_may_move_but_not_change(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path)
+    folder.confirm_environment({"assets_folder": "/here", "assets_hash": "a"})
+    folder.append(a_row(0))
+    folder = open_folder(tmp_path, resume=True)
+    folder.confirm_environment({"assets_folder": "/there", "assets_hash": "a"})
+    with pytest.raises(ValueError, match="assets_hash: 'a' became 'b'"):
+        folder.confirm_environment({"assets_folder": "/here", "assets_hash": "b"})
+
+
+def test_the_device_of_every_session_that_played_is_kept(tmp_path: Path) -> None:
+    def session(device: str, num_episodes: int) -> list[str | None]:
+        options = {"resume": True, "num_episodes": num_episodes, "num_videos": 0}
+        folder = ResultsFolder(tmp_path, RUN, **options, device=device)
+        folder.append(replace(a_row(num_episodes - 1), outcome="success"))
+        return folder.devices
+
+    assert session("a GPU", 1) == ["a GPU"]
+    assert session("another", 1) == ["a GPU"], "nothing was left to play"
+    assert session("another", 2) == ["a GPU", "another"]

@@ -16,7 +16,7 @@ import draccus
 from vega_policy.cli.conditions import differences, training_conditions
 from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.policies import WORKER_THREADS, PolicyConfig, located, policy_factory
+from vega_policy.cli.policies import WORKER_THREADS, PolicyConfig, located, own_device, policy_factory
 from vega_policy.cli.program import two_steps
 from vega_policy.cli.provenance import (
     checkpoint_sha256,
@@ -107,15 +107,18 @@ def prepare(config: EvalConfig) -> Evaluation:
         num_episodes=len(episodes),
         num_videos=sum(episode.video is not None for episode in episodes),
         git_revision=git_revision(),
+        device=device_name(policy.device or own_device(policy)),
     )
     _check_covers(episodes, folder)
-    mismatches = differences(trained_with, make_env(tasks[0], images=False).provenance())
+    here = make_env(tasks[0], images=False).provenance()
+    folder.confirm_environment(here)
+    mismatches = differences(trained_with, here)
     for mismatch in mismatches:
         print(f"vega-eval: warning: {mismatch}", file=sys.stderr)
     provenance = {
         **run,
         "config": resolved,
-        "device": device_name(),
+        "devices": folder.devices,
         "git_revisions": folder.git_revisions,
         "trained_with": trained_with,
         "differs_from_training": mismatches,

@@ -37,7 +37,8 @@ def list_tasks(suites: str, task_ids: Sequence[int] | None) -> "list[Task]":
     """List the tasks of comma-separated suites, all of them or those with the given ids in each.
 
     Raises:
-        ValueError: For an unknown suite, with the nearest name, a task id outside a suite, or a task twice.
+        ValueError: For an unknown suite, with the nearest name, a task id outside a suite, a task twice, or
+            no task at all.
     """
     from vega_policy.envs.libero.tasks import find_task, suite_tasks
     from vega_policy.rollouts.episode import Task
@@ -47,6 +48,8 @@ def list_tasks(suites: str, task_ids: Sequence[int] | None) -> "list[Task]":
         for suite in (name.strip() for name in suites.split(","))
         for task_id in (range(len(suite_tasks(suite))) if task_ids is None else task_ids)
     ]
+    if not tasks:
+        raise ValueError("expected at least one task, got --task_ids=[]")
     for index, task in enumerate(tasks):
         if task in tasks[:index]:
             raise ValueError(f"expected each task once, got {task.suite} task {task.task_id} twice")

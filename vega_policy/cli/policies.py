@@ -4,6 +4,7 @@ Factories are picklable and built in the parent; policies are built in the worke
 """
 
 import functools
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ def policy_factory(
         num_threads: Of torch on the CPU in each of them; a process's share of the cores if not given.
 
     Raises:
-        ValueError: If there is nothing at the path.
+        ValueError: If there is nothing at the path, or no such device.
     """
     from vega_policy.rollouts.baselines import MakeHold, MakeRandom
 
@@ -128,8 +129,27 @@ def policy_factory(
         case "random":
             return MakeRandom()
         case _:
+            _refuse_absent_device(config.device)
             share = max(1, (os.cpu_count() or 1) // num_workers)
             return MakeLearned(located(str(config.path)), config.device, num_threads or share)
+
+
+def _refuse_absent_device(device: str | None) -> None:
+    """Each worker would find it out anew."""
+    import torch
+
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    kind = "cpu" if device is None else torch.device(device).type
+    if not here.get(kind, True):
+        raise ValueError(f"expected a device that is here, got --policy.device={device}, which torch lacks")
+
+
+def own_device(policy: PolicyConfig) -> str | None:
+    """What a policy computes on unless told otherwise; None for torch's best."""
+    if policy.path is None:
+        return "cpu"
+    file = Path(policy.path) / "config.json"
+    return json.loads(file.read_text(encoding="utf-8")).get("device") if file.is_file() else None
 
 
 def located(path: str) -> str:
@@ -145,7 +165,8 @@ def located(path: str) -> str:
 
 def _refuse_missing(path: str) -> None:
     """A path that looks like one on this disk must be there; anything else may be a Hub id."""
-    is_local = path.count("/") != 1 or path.startswith((".", "/", "~")) or path.endswith((".yaml", ".yml"))
+    looks_local = path.count("/") != 1 or path.startswith((".", "/", "~")) or path.endswith((".yaml", ".yml"))
+    is_local = looks_local or Path(path).exists()
     if not is_local or Path(path).is_file() or (Path(path) / "config.json").is_file():
         return
     raise ValueError(

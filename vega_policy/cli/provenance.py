@@ -30,12 +30,12 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def device_name() -> str:
-    """The GPU that torch would use, or the CPU."""
+def device_name(device: str | None = None) -> str:
+    """The name of the GPU that `device` means, None being the one that torch would use; or the CPU."""
     import torch
 
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    if torch.cuda.is_available() and (device is None or device.startswith("cuda")):
+        return torch.cuda.get_device_name(device)
     return f"cpu ({platform.processor() or platform.machine()})"
 
 
@@ -54,11 +54,13 @@ def git_revision() -> str | None:
 def local_checkpoint(path: str) -> Path:
     """A policy's files on this disk, fetched from the Hub once, before any worker would.
 
+    A link (`checkpoints/last`) is followed here and now: training may move it while workers still load.
+
     Raises:
         OSError: If `path` is neither here nor a repository that the Hub gives.
     """
     if Path(path).exists():
-        return Path(path)
+        return Path(path).resolve()
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(path))

@@ -14,7 +14,7 @@ import draccus
 
 from vega_policy.cli.provenance import git_revision
 from vega_policy.rollouts.files import write_atomically
-from vega_policy.rollouts.folder import REVISIONS, session_revisions
+from vega_policy.rollouts.folder import REVISIONS, of_sessions
 from vega_policy.rollouts.settings import changes
 
 REQUEST, DATASET, PROCESSES = "request.json", "dataset_files", "num_processes"
@@ -69,7 +69,7 @@ def record_request(file: Path, request: Mapping[str, Any]) -> list[str | None]:
     """
     has_begun = file.parent.is_dir() and any(file.parent.iterdir())
     before = _read(file) if file.is_file() else {}
-    revisions = session_revisions(before if has_begun else None, git_revision())
+    revisions = of_sessions(REVISIONS, before if has_begun else None, git_revision())
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({**request, REVISIONS: revisions}, indent=2) + "\n")
     return revisions

@@ -25,6 +25,10 @@ from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.processor_vega import make_vega_pre_post_processors
 from vega_policy.runtime.specs import AHEAD, DELAY, paths
 
+CHUNK_PLAYERS = ("vega", "act", "pi0", "pi05", "smolvla")
+"""Policies whose `select_action` plays the first `n_action_steps` of a predicted chunk and does nothing else.
+All others (observation histories, temporal ensembles) are asked for one action at each control step."""
+
 NOT_SEEN = ("task_description", "ahead")  # parts of an observation that are neither picture nor state
 
 
@@ -39,7 +43,8 @@ class ActingPolicy:
         self._policy = policy.eval()
         self._preprocess = preprocess
         self._postprocess = postprocess
-        self._num_actions = int(getattr(policy.config, "n_action_steps", 1))
+        self._plays_chunks = _plays_chunks(policy.config)
+        self._num_actions = policy.config.n_action_steps if self._plays_chunks else 1
         self._seed = self._decision = 0
 
     @classmethod
@@ -92,7 +97,7 @@ class ActingPolicy:
         self._seed, self._decision = seed, 0
 
     def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "chunk action_dim"]:
-        """The next `n_action_steps` actions in the environment's units, [-1, 1] for LIBERO."""
+        """The next actions in the environment's units, [-1, 1] for LIBERO: `n_action_steps`, or one."""
         return self.act_together([observation])[0]
 
     def act_together(
@@ -107,10 +112,15 @@ class ActingPolicy:
         continued = self._continued(observations)
         with torch.random.fork_rng(devices=[]), torch.no_grad():  # guidance needs gradients
             torch.manual_seed(_mix(self._seed, self._decision))
-            chunk = self._policy.predict_action_chunk(batch, **continued)
+            chunk = self._chunk(batch, continued)
         self._decision += 1
-        actions: torch.Tensor = self._postprocess(chunk[:, : self._num_actions])
+        actions: torch.Tensor = self._postprocess(chunk)
         return actions.cpu().float().numpy()
+
+    def _chunk(self, batch: dict[str, Any], continued: dict[str, Any]) -> torch.Tensor:
+        if not self._plays_chunks:
+            return self._policy.select_action(batch)[:, None]
+        return self._policy.predict_action_chunk(batch, **continued)[:, : self._num_actions]
 
     def _continued(self, observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """LeRobot's arguments of real-time chunking; the actions take the way of those of a dataset."""
@@ -120,6 +130,11 @@ class ActingPolicy:
         ahead = torch.as_tensor(np.asarray(parts[AHEAD], np.float32))[None]
         batch = self._preprocess({**as_lerobot_batch(*observations), ACTION: ahead})
         return {"prev_chunk_left_over": batch[ACTION], "inference_delay": int(parts[DELAY])}
+
+
+def _plays_chunks(config: PreTrainedConfig) -> bool:
+    """Whether playing chunks gives the actions that `lerobot-eval` would get one by one."""
+    return config.type in CHUNK_PLAYERS and getattr(config, "temporal_ensemble_coeff", None) is None
 
 
 def as_lerobot_batch(*observations: Mapping[str, Any]) -> dict[str, Any]:
