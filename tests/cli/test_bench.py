@@ -38,6 +38,10 @@ def test_the_table_and_the_json_hold_the_same_run(tmp_path: Path, capsys: pytest
         (["envs"], "usage: vega-bench {env,policy}"),
         ([], "usage: vega-bench {env,policy}"),
         (["env", "--suite=libero_spacial"], "did you mean 'libero_spatial'"),
+        (
+            ["env", "--steps=300", "--assets=standin"],
+            "expected --steps <= 220, those of one episode, got 300",
+        ),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(

@@ -55,11 +55,8 @@ def bench_env(argv: Sequence[str]) -> None:
 
     assets = resolve_assets(config.assets)
     provenance = LiberoEnv(config.suite, config.task_id, assets=assets.folder).provenance()
-    if config.steps > provenance["max_steps"]:
-        most = provenance["max_steps"]
-        raise SystemExit(
-            f"vega-bench env: error: expected --steps <= {most}, an episode's, got {config.steps}"
-        )
+    if config.steps > (most := provenance["max_steps"]):
+        raise ValueError(f"expected --steps <= {most}, those of one episode, got {config.steps}")
     loops = measure_steps(
         config.suite, config.task_id, assets, config.chunks, config.steps, config.rounds, config.seed
     )
