@@ -41,9 +41,19 @@ class MuonConfig(OptimizerConfig):
 
     @override
     def build(self, params: OptimizerParams) -> "Muon":
-        """The optimizer of groups as `linear_and_other` makes them."""
+        """The optimizer of groups as `linear_and_other` makes them.
+
+        Raises:
+            ValueError: They are not, as with `lerobot-train --optimizer.type=muon`.
+        """
+        groups = list(params)
+        if not all(isinstance(group, dict) and "orthogonal" in group for group in groups):
+            raise ValueError(
+                "expected groups of parameters that say which are linear layers' weights, got others: choose "
+                "this optimizer by --policy.optimizer_name=muon, not by --optimizer.type"
+            )
         return Muon(
-            params,
+            groups,
             lr=self.lr,
             betas=self.betas,
             eps=self.eps,
@@ -127,7 +137,7 @@ class Muon(torch.optim.Optimizer):
             state["step"] = torch.zeros(())
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(grad), torch.zeros_like(grad)
         first, second = group["betas"]
-        state["step"] += 1
+        state["step"] = state["step"].cpu() + 1  # loading a state moves it to the GPU, where to read it waits
         state["exp_avg"].lerp_(grad, 1 - first)
         state["exp_avg_sq"].mul_(second).addcmul_(grad, grad, value=1 - second)
         steps = int(state["step"])

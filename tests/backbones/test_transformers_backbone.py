@@ -188,6 +188,8 @@ def test_training_a_reading_reaches_every_part(family_name):
     assert all(weight.grad.abs().sum() > 0 for weight in backbone.fused.fusion.parameters())
     language_model = backbone.family.language_model(backbone.fused.stock)
     assert all(weight.grad is not None for weight in language_model.layers.parameters())
+    without = [name for name, weight in backbone.fused.stock.named_parameters() if weight.grad is None]
+    assert [name for name in without if "post_layernorm" not in name] == [], "LLaVA reads an earlier layer"
 
 
 def test_gradient_checkpointing_reads_and_trains_alike(family_name):

@@ -117,10 +117,24 @@ def test_an_unknown_optimizer_is_named_with_the_nearest() -> None:
 def test_parameters_without_a_gradient_stay() -> None:
     module = model()
     still: Tensor = module[4].weight
-    before = still.detach().clone()
-    module[4].requires_grad_(requires_grad=False)
-    train(module, Muon(linear_and_other(module)))
+    before, optimizer = still.detach().clone(), Muon(linear_and_other(module), weight_decay=0.5)
+    module(torch.arange(11)).square().sum().backward()
+    still.grad = None
+    optimizer.step()
     torch.testing.assert_close(still, before, rtol=0, atol=0)
+
+
+def test_frozen_parameters_belong_to_no_group() -> None:
+    module = model()
+    module[1].requires_grad_(requires_grad=False)
+    linear, other = linear_and_other(module)
+    frozen = {id(module[1].weight), id(module[1].bias)}
+    assert not frozen & {id(value) for value in [*linear["params"], *other["params"]]}
+
+
+def test_parameters_that_nobody_grouped_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"--policy\.optimizer_name=muon"):
+        MuonConfig().build(model().parameters())
 
 
 def test_a_shared_word_embedding_is_no_linear_layer() -> None:

@@ -75,7 +75,9 @@ def uninterrupted(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize(
-    ("head", "stopped_after"), [("l1", 8), ("l1", 3), ("flow", 8)], ids=["middle", "no checkpoint", "noise"]
+    ("head", "stopped_after", "save_freq"),
+    [("l1", 8, 6), ("l1", 3, 6), ("flow", 8, 6), ("l1", 11, 10)],
+    ids=["middle", "no checkpoint", "noise", "second epoch"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
     small_dataset: Path,
@@ -83,14 +85,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path,
     head: str,
     stopped_after: int,
+    save_freq: int,
 ) -> None:
     """Stopped in the middle of an epoch, before the first checkpoint, and with a loss that draws noise."""
     whole, halved = uninterrupted(head), tmp_path / "halved"
-    interrupted = Run(several_epochs(small_dataset, head, halved))
+    interrupted = Run(several_epochs(small_dataset, head, halved, save_freq=save_freq))
     stop_after(interrupted, stopped_after)
     with pytest.raises(KeyboardInterrupt):
         interrupted.start()
-    Run(several_epochs(small_dataset, head, halved, resume=True)).start()
+    Run(several_epochs(small_dataset, head, halved, save_freq=save_freq, resume=True)).start()
     assert losses(halved) == losses(whole), "epochs of the data go on where they were"
     for kind in ("pretrained_model", "averaged_model"):
         assert same(weights(halved, 12, kind), weights(whole, 12, kind))
@@ -149,13 +152,23 @@ def merged(folder: Path, small_dataset: Path) -> Path:
 
 
 def test_training_from_the_cache_equals_training_online(
-    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, cache in (
-        ("online", CacheConfig()),
-        ("cached", CacheConfig(enabled=True, root=tmp_path / "cache")),
+    simulate = VegaPolicy.simulate
+    for name, cache, simulated in (
+        ("online", CacheConfig(), {0, 1, 2, 3}),
+        ("cached", CacheConfig(enabled=True, root=tmp_path / "cache"), {0}),
     ):
-        Run(settings(small_dataset, replace(small_policy), tmp_path / name, cache=cache)).start()
+        run = Run(settings(small_dataset, replace(small_policy), tmp_path / name, cache=cache))
+        steps: set[int] = set()
+
+        def watched(self: VegaPolicy, clips: Any, run: Run = run, steps: set[int] = steps) -> Any:
+            steps.add(run._step)
+            return simulate(self, clips)
+
+        monkeypatch.setattr(VegaPolicy, "simulate", watched)
+        run.start()
+        assert steps == simulated, "the cache is filled before the first step, and read from then on"
     online, cached = losses(tmp_path / "online"), losses(tmp_path / "cached")
     assert [step for step, _ in online] == [1, 2, 3, 4]
     for (_, first), (_, second) in zip(online, cached, strict=True):

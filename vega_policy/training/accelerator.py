@@ -1,7 +1,10 @@
-"""Accelerate's `Accelerator`, which LeRobot's trainer takes as an argument, with four things added.
+"""Accelerate's `Accelerator`, which LeRobot's trainer takes as an argument, with five things added.
 
 It puts the cached dataset behind the loader, stops before a step whose gradient is not finite, keeps the
 averaged weights, and hands on the loss on held-out episodes, which LeRobot gives to its own log alone.
+
+Surprising: a loader of Accelerate counts epochs from 0 in every process and sets LeRobot's sampler back to
+its own count, so that a run resumed in its third pass over the data would begin with the order of the first.
 """
 
 from collections.abc import Callable
@@ -11,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from lerobot.datasets.sampler import EpisodeAwareSampler
 from torch.utils.data import DataLoader
 
 from vega_policy.training.averaging import WeightAverage
@@ -59,12 +63,16 @@ class TrainingAccelerator(Accelerator):
         for item in objects:
             if isinstance(item, DataLoader):
                 _draw_apart(item)
+        policy.to(self.device)  # which may be another than the policy's: an average stays where it was made
         if self._ema_decay is not None:
             self.average = WeightAverage(policy, self._ema_decay)
         if self._cache.enabled:
-            policy.to(self.device)
             objects = tuple(self._cached(item, policy) for item in objects)
-        return super().prepare(*objects, **options)
+        prepared = super().prepare(*objects, **options)
+        for item, loader in zip(objects, prepared if len(objects) > 1 else (prepared,), strict=True):
+            if isinstance(item, DataLoader) and isinstance(item.sampler, EpisodeAwareSampler):
+                loader.iteration = item.sampler.state_dict()["epoch"]
+        return prepared
 
     def clip_grad_norm_(self, parameters: Any, max_norm: float, norm_type: float = 2) -> Any:
         """Clip, and refuse to go on where the norm is not finite.

@@ -152,6 +152,7 @@ class Run:
             if self._average is not None:
                 self._average.update()
             if self._step % self._config.log_freq == 0:
+                metrics.reduce_across_ranks()  # before LeRobot does, which then changes nothing
                 self._write(_window_means(metrics))
             return found
 
