@@ -56,6 +56,10 @@ class PutPlan:
     cost: float
 
 
+class UngraspableError(ValueError):
+    """As it lies, no two sides of an object fit between the fingers."""
+
+
 class PutPlanner:
     """Plans placements and grasps for one subgoal `in` or `on`."""
 
@@ -72,14 +76,14 @@ class PutPlanner:
             rejected: Grasps (hand in the object's frame) that failed before; the last resort.
 
         Raises:
-            ValueError: The object cannot be grasped at all.
+            UngraspableError: The object cannot be grasped at all.
         """
         self._rehearsal.refresh()
         placements = self.placements()
         plans = self._plans(placements, rejected) or self._plans(placements, [])
         plans = plans or self._plans([self._fallback()], [])
         if not plans:
-            raise ValueError(f"{self._subgoal.subject} has no two sides that fit between the fingers")
+            raise UngraspableError(f"{self._subgoal.subject} has no two sides that fit between the fingers")
         return min(plans, key=lambda plan: plan.cost)
 
     def _plans(self, placements: list[Placement], rejected: list[Pose]) -> list[PutPlan]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from vega_policy.envs.experts import placing
 from vega_policy.envs.experts.expert import Expert
 from vega_policy.envs.libero.env import LiberoEnv
 
@@ -103,3 +104,25 @@ def test_after_success_the_bowl_is_let_go() -> None:
     gripper = env.sim.data.get_site_xpos("gripper0_grip_site")
     assert np.linalg.norm(gripper - env.sim.data.get_body_xpos("akita_black_bowl_1_main")) > 0.08
     env.close()
+
+
+def test_for_an_object_that_cannot_be_grasped_it_waits(
+    env: LiberoEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    grasps = placing.upright_grasps
+    monkeypatch.setattr(placing, "upright_grasps", lambda *found: asked.append(0.0) or [])
+    expert = Expert(env)
+    expert.reset(seed=0)
+    for _ in range(5):
+        action = expert.act()
+        assert np.abs(action[0, :3]).max() < 1e-6
+        env.step(action)
+    tries = len(asked)
+    env.step(expert.act())
+    assert len(asked) == tries, "it does not plan again for an object that lies where it lay"
+    monkeypatch.setattr(placing, "upright_grasps", grasps)
+    address = env.sim.model.get_joint_qpos_addr("akita_black_bowl_1_joint0")[0]
+    env.sim.data.qpos[address] -= 0.04
+    env.sim.forward()
+    assert drive(env, expert)["is_success"]

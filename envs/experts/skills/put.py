@@ -12,7 +12,7 @@ import numpy as np
 from vega_policy.envs.experts.geometry import UP, Pose, Vector, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
-from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
+from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner, UngraspableError
 from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.skills.base import Traveller
 from vega_policy.envs.experts.world import World
@@ -49,6 +49,7 @@ class Put:
         self._leaving: Pose | None = None
         self._leaving_steps = 0
         self._lowering: list[float] = []
+        self._is_out_of_reach = False
         self._homing = 0
         self._stall = StallMonitor()
 
@@ -74,13 +75,19 @@ class Put:
         self._missed = 0 if pinched else self._missed + 1
         return self._missed < FLICKER_STEPS and not 0 < self._closing < CLOSING_STEPS
 
-    def _current_plan(self) -> PutPlan:
-        """Plan anew when there is no plan or the object no longer is where it was."""
+    def _current_plan(self) -> PutPlan | None:
+        """Plan anew when there is no plan or the object has moved; None if it cannot be grasped there."""
         pose = self._world.pose(self._object)
         moved = np.linalg.norm(pose.position - self._planned_at.position) > REPLAN_SHIFT_M
         turned = angle_between(pose.rotation, self._planned_at.rotation) > REPLAN_TURN_RAD
-        if self._plan is None or moved or turned:
-            self._plan, self._planned_at = self._planner.plan(self._rejected), pose
+        if moved or turned:
+            self._is_out_of_reach = False
+        if (self._plan is None or moved or turned) and not self._is_out_of_reach:
+            self._planned_at = pose
+            try:
+                self._plan = self._planner.plan(self._rejected)
+            except UngraspableError:
+                self._plan, self._is_out_of_reach = None, True
         return self._plan
 
     def _fetch(self) -> Action:
@@ -90,6 +97,8 @@ class Put:
         if self._world.speed(self._object) > FALLING_M_S:
             return toward(self._world.hand, self._world.hand.moved(0.05 * UP), OPEN)
         plan = self._current_plan()
+        if plan is None:  # wait, for somebody may move it; the task fails, the program does not
+            return toward(self._world.hand, self._world.hand, OPEN)
         grasp = self._world.pose(self._object) @ plan.grasp
         hand = self._world.hand
         off = grasp.rotation.T @ (hand.position - grasp.position)
@@ -120,7 +129,8 @@ class Put:
         self._closing += 1
         if self._closing > CLOSING_STEPS + 3:
             self._closing = 0
-            self._give_up_grasp(self._current_plan())
+            if (plan := self._current_plan()) is not None:
+                self._give_up_grasp(plan)
         return toward(self._world.hand, self._pinching_at, CLOSE)
 
     def _give_up_grasp(self, plan: PutPlan) -> None:
