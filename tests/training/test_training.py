@@ -19,6 +19,7 @@ from lerobot.configs.default import DatasetConfig
 from safetensors.torch import load_file
 from small_data import make_dataset, make_policy_config
 
+from vega_policy.checkpoints import shipped
 from vega_policy.cli.conditions import training_conditions
 from vega_policy.cli.train import main, play
 from vega_policy.configuration_vega import VegaConfig
@@ -27,7 +28,7 @@ from vega_policy.quantiles import dataset_quantiles
 from vega_policy.training.averaging import WeightAverage
 from vega_policy.training.cache.dataset import CacheConfig
 from vega_policy.training.checkpoints import link_last, newest_checkpoint, remove_unfinished
-from vega_policy.training.config import ClosedLoopConfig, TrainConfig
+from vega_policy.training.config import ClosedLoopConfig, TrainConfig, pipeline
 from vega_policy.training.libero_data import IMAGE_KEYS
 from vega_policy.training.merging import merge_datasets
 from vega_policy.training.trainer import Run
@@ -436,3 +437,12 @@ def test_an_unfit_dataset_is_a_mistake_in_the_request(
     assert main([f"--output_dir={tmp_path / 'run'}", *data, option]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_shipped_checkpoint_is_a_start(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    made = pipeline(settings(small_dataset, small_policy, tmp_path / "run", init_from="vega-tiny"))
+    assert made.policy is not None
+    assert Path(str(made.policy.pretrained_path)) == shipped("vega-tiny")
+    assert made.policy.optimizer_lr == small_policy.optimizer_lr

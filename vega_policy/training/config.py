@@ -13,6 +13,7 @@ from lerobot.configs.default import DatasetConfig, WandBConfig
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.constants import PRETRAINED_MODEL_DIR
 
+from vega_policy.checkpoints import shipped
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.training.cache.dataset import CacheConfig
 from vega_policy.training.checkpoints import newest_checkpoint
@@ -47,7 +48,9 @@ class TrainConfig:
     output_dir: Path  # checkpoints, logs and evaluations go here
     dataset: TrainingData = field(default_factory=TrainingData)
     policy: VegaConfig = field(default_factory=VegaConfig)
-    init_from: str | None = None  # start from this checkpoint; its configuration replaces policy's
+    init_from: str | None = (
+        None  # start from vega-tiny, a folder or a Hub id; its configuration replaces policy's
+    )
     resume: bool = False  # go on from the last complete checkpoint in output_dir; begin if there is none
     steps: int = 30_000  # weight updates
     batch_size: int = 64  # samples per update and process
@@ -127,7 +130,7 @@ def pipeline(config: TrainConfig) -> Pipeline:
         save_freq=config.save_freq,
         wandb=config.wandb,
     )
-    start = config.init_from
+    start = _located(config.init_from)
     if checkpoint is not None:
         made.checkpoint_path = checkpoint
         start = str(checkpoint / PRETRAINED_MODEL_DIR)
@@ -151,6 +154,13 @@ def _checkpoint_to_resume(config: TrainConfig) -> Path | None:
             "another --output_dir"
         )
     return None
+
+
+def _located(start: str | None) -> str | None:
+    """The folder of a shipped checkpoint for its name, unless something here is called so."""
+    if start is None or Path(start).exists():
+        return start
+    return str(shipped(start) or start)
 
 
 def _from_checkpoint(path: str, settings: VegaConfig) -> VegaConfig:
