@@ -16,6 +16,7 @@ from vega_policy.envs.experts.world import World
 
 HOVER_M = 0.07
 SLACK_M = 0.001  # fingers that go down without this room to the object get wedged on it
+CLOSED_TOUCH_M = 0.01
 SWEEP_M = 0.25
 SILL_M = 0.012
 FINE_COST = 0.05
@@ -137,6 +138,10 @@ class PutPlanner:
         cost = rehearsal.arm_cost(at, near=near, touch_m=-SLACK_M)
         if cost > 1.0:
             return cost
+        # Closed, too: between the fingers there may be the wall of something else beside the object's.
+        closed = rehearsal.arm_cost(at, near=near, opening_m=grasp.width_m, touch_m=CLOSED_TOUCH_M)
+        if closed > 1.0:
+            return closed
         before = rehearsal.reach(grasp.hand.moved(-HOVER_M * grasp.hand.rotation[:, 2]), at.q)
         return cost + rehearsal.arm_cost(before, near=near)
 

@@ -1,5 +1,7 @@
 """Init states of LIBERO in which the expert once got stuck for good."""
 
+import os
+
 import pytest
 
 from vega_policy.envs.experts.expert import Expert
@@ -16,7 +18,16 @@ CASES = {
 
 @pytest.mark.parametrize(("suite", "task_id", "trial", "seed"), CASES.values(), ids=CASES)
 def test_it_gets_out_of(suite: str, task_id: int, trial: int, seed: int) -> None:
-    env = LiberoEnv(suite, task_id, assets="standin", images=False)
+    play("standin", suite, task_id, trial, seed)
+
+
+@pytest.mark.skipif("LIBERO_ASSETS" not in os.environ, reason="needs LIBERO_ASSETS")
+def test_it_does_not_close_on_the_walls_of_two_things() -> None:
+    play("official", "libero_spatial", 1, 2, 1007167987)
+
+
+def play(assets: str, suite: str, task_id: int, trial: int, seed: int) -> None:
+    env = LiberoEnv(suite, task_id, assets=assets, images=False)
     env.reset(seed=seed, options={"trial": trial})
     expert = Expert(env)
     expert.reset(seed=seed)
