@@ -71,8 +71,10 @@ class ResultsFolder:
         self._run = json.loads(json.dumps(run))
         stored = self._continue(resume) if self._rows_path.exists() else None
         self._run[REVISIONS] = of_sessions(REVISIONS, stored, git_revision)
-        plays = len(self.rows) < num_episodes or stored is None
-        self._run[DEVICES] = of_sessions(DEVICES, stored, device) if plays else stored.get(DEVICES, [None])
+        if stored is not None and len(self.rows) >= num_episodes:
+            self._run[DEVICES] = stored.get(DEVICES, [None])
+        else:
+            self._run[DEVICES] = of_sessions(DEVICES, stored, device)
         self._save_run()
 
     @property
