@@ -135,9 +135,8 @@ class ResultsFolder:
         present = dict(self._run)
         if "environment" in stored:
             self._run["environment"] = stored["environment"]
-        comparable = {
-            key: value for key, value in stored.items() if key not in ("environment", REVISIONS, DEVICES)
-        }
+        told = ("environment", REVISIONS, DEVICES)
+        comparable = {key: value for key, value in stored.items() if key not in told}
         _refuse_changes(comparable, present, self.path)
         rows = [row for row in read_rows(self._rows_path) if row.outcome != "error"]
         write_atomically(self._rows_path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
@@ -196,11 +195,13 @@ def _locked(path: Path) -> TextIO:
     lock = (path / ".lock").open("w", encoding="utf-8")
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except (BlockingIOError, PermissionError) as error:
         lock.close()
         raise FileExistsError(
             f"another run is writing to {path}; wait for it, or choose another --output_dir"
         ) from error
+    except OSError:  # a file system without locks: better unguarded than not at all
+        pass
     return lock
 
 

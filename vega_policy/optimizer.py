@@ -8,14 +8,16 @@ Surprising: `torch.optim.Muon` is not used. It takes matrices alone, and multipl
 CPUs only imitate.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, override
 
 import torch
 from jaxtyping import Float
 from lerobot.optim.optimizers import OptimizerConfig, OptimizerParams
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 NEWTON_SCHULZ = (
     3.4445,
@@ -103,7 +105,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"orthogonal": False})
-        for value in _orthogonal(self.param_groups):
+        matrices = [group["params"] for group in self.param_groups if group["orthogonal"]]
+        for value in chain.from_iterable(matrices):
             if value.ndim != 2:
                 raise ValueError(f"expected matrices in an orthogonal group, got shape {tuple(value.shape)}")
 
@@ -116,33 +119,41 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            move = self._muon if group["orthogonal"] else self._adamw
-            for value in group["params"]:
-                if value.grad is not None:
-                    value.mul_(1 - group["lr"] * group["weight_decay"])
-                    move(value, value.grad, self.state[value], group)
+            (self._muon if group["orthogonal"] else self._adamw)(group)
         return loss
 
-    @staticmethod
-    def _muon(value: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(grad)
-        state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
-        direction = orthogonalised(grad.lerp(state["momentum_buffer"], group["momentum"]))
-        value.add_(direction, alpha=-group["lr"] * ADAMW_RMS * max(value.shape) ** 0.5)
+    def _muon(self, group: dict[str, Any]) -> None:
+        for value, grad in _with_gradients(group):
+            state = self.state[value]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(value)
+            state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
+            direction = orthogonalised(grad.lerp(state["momentum_buffer"], group["momentum"]))
+            value.mul_(1 - group["lr"] * group["weight_decay"])
+            value.add_(direction, alpha=-group["lr"] * ADAMW_RMS * max(value.shape) ** 0.5)
 
-    @staticmethod
-    def _adamw(value: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if not state:
-            state["step"] = torch.zeros(())
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(grad), torch.zeros_like(grad)
-        first, second = group["betas"]
-        state["step"] = state["step"].cpu() + 1  # loading a state moves it to the GPU, where to read it waits
-        state["exp_avg"].lerp_(grad, 1 - first)
-        state["exp_avg_sq"].mul_(second).addcmul_(grad, grad, value=1 - second)
-        steps = int(state["step"])
-        spread = (state["exp_avg_sq"] / (1 - second**steps)).sqrt_().add_(group["eps"])
-        value.addcdiv_(state["exp_avg"], spread, value=-group["lr"] / (1 - first**steps))
+    def _adamw(self, group: dict[str, Any]) -> None:
+        pairs = _with_gradients(group)
+        for value, _ in pairs:
+            if not self.state[value]:
+                averages = {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[value].update(averages, step=torch.zeros(()))
+        states = [self.state[value] for value, _ in pairs]
+        adamw(
+            [value for value, _ in pairs],
+            [grad for _, grad in pairs],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
 
 def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
@@ -156,5 +167,5 @@ def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide
 
 
-def _orthogonal(groups: Iterable[dict[str, Any]]) -> Iterable[Tensor]:
-    return (value for group in groups if group["orthogonal"] for value in group["params"])
+def _with_gradients(group: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
+    return [(value, value.grad) for value in group["params"] if value.grad is not None]

@@ -57,10 +57,6 @@ class PutPlan:
     cost: float
 
 
-class UngraspableError(ValueError):
-    """As it lies, no two sides of an object fit between the fingers."""
-
-
 class PutPlanner:
     """Plans placements and grasps for one subgoal `in` or `on`."""
 
@@ -70,22 +66,20 @@ class PutPlanner:
         self._subgoal = subgoal
         self._rng = rng
 
-    def plan(self, rejected: list[Pose]) -> PutPlan:
+    def plan(self, rejected: list[Pose]) -> PutPlan | None:
         """Return the first plan without a fault, or the least bad one.
 
         Args:
             rejected: Grasps (hand in the object's frame) that failed before; the last resort.
 
-        Raises:
-            UngraspableError: The object cannot be grasped at all.
+        Returns:
+            None where no two sides of the object, as it lies, fit between the fingers.
         """
         self._rehearsal.refresh()
         placements = self.placements()
         plans = self._plans(placements, rejected) or self._plans(placements, [])
         plans = plans or self._plans([self._fallback()], [])
-        if not plans:
-            raise UngraspableError(f"{self._subgoal.subject} has no two sides that fit between the fingers")
-        return min(plans, key=lambda plan: plan.cost)
+        return min(plans, key=lambda plan: plan.cost, default=None)
 
     def _plans(self, placements: list[Placement], rejected: list[Pose]) -> list[PutPlan]:
         """Return plans up to the first one without a fault, which then is the only one."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from vega_policy.cli.collect import CollectConfig, LearnerConfig, prepare
+from vega_policy.cli.collect import prepare
+from vega_policy.cli.collect_config import CollectConfig, LearnerConfig
 
 TRAINED = {"assets": "standin", "protocol": "oft", "image_size_px": 64}
 
@@ -35,11 +36,11 @@ def test_pictures_have_the_learners_size_unless_another_is_asked_for(
     tmp_path: Path, learner: LearnerConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     collection = prepare(config(tmp_path / "same", learner, None))
-    assert collection.make_env.image_size_px == collection.provenance["config"]["image_size_px"] == 64
+    assert collection.make_env.config.image_size_px == collection.provenance["config"]["image_size_px"] == 64
     assert capsys.readouterr().err == ""
-    assert prepare(config(tmp_path / "other", learner, 128)).make_env.image_size_px == 128
+    assert prepare(config(tmp_path / "other", learner, 128)).make_env.config.image_size_px == 128
     assert "trained with picture size in pixels 64, here it is 128" in capsys.readouterr().err
-    assert prepare(config(tmp_path / "none", LearnerConfig(), None)).make_env.image_size_px == 256
+    assert prepare(config(tmp_path / "none", LearnerConfig(), None)).make_env.config.image_size_px == 256
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])

@@ -2,11 +2,6 @@
 
 import functools
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,42 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lerobot.configs.default import DatasetConfig
 from safetensors.torch import load_file
 from small_data import make_dataset, make_policy_config
+from small_runs import losses, same, settings, weights
 
-from vega_policy.checkpoints import shipped
 from vega_policy.cli.conditions import training_conditions
-from vega_policy.cli.train import main, play
+from vega_policy.cli.train import play
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.quantiles import dataset_quantiles
-from vega_policy.training.averaging import WeightAverage
 from vega_policy.training.cache.dataset import CacheConfig
-from vega_policy.training.checkpoints import link_last, newest_checkpoint, remove_unfinished
-from vega_policy.training.config import ClosedLoopConfig, TrainConfig, pipeline
-from vega_policy.training.libero_data import IMAGE_KEYS
+from vega_policy.training.checkpoints import newest_checkpoint
+from vega_policy.training.config import ClosedLoopConfig, TrainConfig
 from vega_policy.training.merging import merge_datasets
 from vega_policy.training.trainer import Run
-
-
-def settings(dataset: Path, policy: VegaConfig, output_dir: Path, **changes: Any) -> TrainConfig:
-    data = DatasetConfig(repo_id="local/data", root=str(dataset))
-    numbers = {"steps": 4, "batch_size": 4, "log_freq": 1, "save_freq": 2, "num_threads": 1, **changes}
-    return TrainConfig(output_dir=output_dir, dataset=data, policy=policy, **numbers)
-
-
-def losses(output_dir: Path) -> list[tuple[int, float]]:
-    lines = (output_dir / "logs" / "metrics.jsonl").read_text().splitlines()
-    return [(row["step"], row["train/loss"]) for row in map(json.loads, lines) if "train/loss" in row]
-
-
-def weights(output_dir: Path, step: int, kind: str = "pretrained_model") -> dict[str, torch.Tensor]:
-    return load_file(output_dir / "checkpoints" / f"{step:06d}" / kind / "model.safetensors")
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def several_epochs(dataset: Path, head: str, output_dir: Path, **changes: Any) -> TrainConfig:
@@ -229,55 +202,6 @@ def test_a_bad_gradient_stops_training_before_the_step(
         Run(settings(small_dataset, policy, tmp_path / "run")).start()
 
 
-SCRIPT = """
-import pathlib, sys, time
-from vega_policy.training import checkpoints
-from vega_policy.training.trainer import Run
-dataset, output_dir, tests, resume = sys.argv[1:]
-sys.path.insert(0, tests)
-import test_training
-whole = checkpoints.save_checkpoint
-def torn(checkpoint_dir, step, **parts):
-    whole(checkpoint_dir=checkpoint_dir, step=step, **parts)
-    if step == 2 and not resume:
-        (checkpoint_dir / "training_state" / "training_step.json").unlink()
-        print("torn", flush=True)
-        time.sleep(600)
-checkpoints.save_checkpoint = torn
-folders = pathlib.Path(dataset), pathlib.Path(output_dir)
-policy = test_training.make_policy_config()
-Run(test_training.settings(folders[0], policy, folders[1], save_freq=1, resume=bool(resume))).start()
-"""
-
-
-def test_a_killed_run_leaves_its_last_complete_checkpoint(small_dataset: Path, tmp_path: Path) -> None:
-    """The process is killed while a checkpoint is being written; another one goes on."""
-    run = tmp_path / "run"
-    command = [sys.executable, "-c", SCRIPT, str(small_dataset), str(run), str(Path(__file__).parent)]
-    process = subprocess.Popen([*command, ""], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert any("torn" in line for line in process.stdout)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    checkpoint = newest_checkpoint(run)
-    assert checkpoint is not None
-    assert checkpoint.name == "000001"
-    assert (run / "checkpoints" / ".000002.partial").exists()
-    assert (run / "checkpoints" / "last").resolve() == checkpoint
-    VegaPolicy.from_pretrained(checkpoint / "pretrained_model")
-    subprocess.run([*command, "resume"], check=True)
-    found = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert found == ["000001", "000002", "000003", "000004", "last"]
-
-
-def test_the_last_link_changes_in_one_step(tmp_path: Path) -> None:
-    for name in ("000001", "000002"):
-        (tmp_path / name).mkdir()
-        link_last(tmp_path / name)
-        assert (tmp_path / "last").resolve().name == name
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000001", "000002", "last"]
-
-
 @pytest.mark.sim
 def test_a_checkpoint_is_played_in_the_simulator(
     small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
@@ -338,111 +262,3 @@ def test_held_out_losses_are_logged_and_a_checkpoint_knows_its_conditions(
     assert held_out[0][1] != held_out[1][1]
     checkpoint = tmp_path / "run" / "checkpoints" / "last" / "pretrained_model"
     assert training_conditions(str(checkpoint)) == environment
-
-
-def test_unfinished_checkpoints_are_removed(tmp_path: Path) -> None:
-    for name in ("000002", ".000004.partial", "000004.partial", ".000002.old.partial"):
-        (tmp_path / "checkpoints" / name / "pretrained_model").mkdir(parents=True)
-    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "000002"
-    remove_unfinished(tmp_path)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000002"]
-
-
-def test_an_average_of_coarse_weights_follows_small_steps() -> None:
-    module = torch.nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
-    module.weight.data.fill_(1.0)
-    average = WeightAverage(module, decay=0.999)
-    average.updates = 10**6  # beyond the warm-up
-    module.weight.data.fill_(2.0)
-    for _ in range(1000):
-        average.update()
-    expected = 2 - 0.999**1000
-    assert average.state_dict()["weight"].item() == pytest.approx(expected, rel=1e-4)
-    with average.in_place():
-        assert module.weight.item() == pytest.approx(expected, rel=2**-8)
-    assert average.state_dict()["weight"].item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_average_follows_and_steps_back() -> None:
-    module = torch.nn.Linear(1, 1, bias=False)
-    module.weight.data.fill_(0.0)
-    average = WeightAverage(module, decay=0.5)
-    module.weight.data.fill_(1.0)
-    average.update()  # the decay warms up: 2/11 of the old
-    with average.in_place():
-        assert module.weight.item() == pytest.approx(1 - 2 / 11)
-    assert module.weight.item() == 1.0
-    other = WeightAverage(torch.nn.Linear(2, 2), decay=0.5)
-    with pytest.raises(ValueError, match="other weights"):
-        other.load_state_dict(average.state_dict())
-
-
-EVERY_SECOND = ["--closed_loop.every=2", "--save_freq=2", "--closed_loop.assets=standin"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--output_dir=."], "--resume=true"),
-        (["--closed_loop.first_trial=-1"], "first_trial"),
-        (["--closed_loop.trials=0"], "closed_loop.trials"),
-        ([*EVERY_SECOND, "--closed_loop.suite=libero_spatail"], "did you mean 'libero_spatial'?"),
-        ([*EVERY_SECOND, "--closed_loop.trials=20"], "the number of init states"),
-        (["--eval_freq=2"], "eval_split"),
-        (["--init_from=/nowhere"], "/nowhere"),
-        (["--closed_loop.every=3", "--save_freq=2"], "closed_loop.every"),
-        (
-            ["--cache.enabled=true", "--dataset.image_transforms.enable=true", "--dataset.repo_id=a/b"],
-            "image_transforms",
-        ),
-        (["--stepps=3"], "did you mean --steps?"),
-        (["--steps=0"], "--steps"),
-    ],
-)
-def test_mistakes_end_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
-    try:
-        code = main([f"--output_dir={tmp_path}/run", *options])
-    except SystemExit as end:
-        code = end.code  # type: ignore[assignment]
-    assert code == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "option", "message"),
-    [
-        ({"fps": 30}, "--cache.enabled=false", "fps 20"),
-        ({"dtype": "image"}, "--cache.enabled=true", "convert_image_to_video"),
-    ],
-)
-def test_an_unfit_dataset_is_a_mistake_in_the_request(
-    small_dataset: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    changes: dict[str, Any],
-    option: str,
-    message: str,
-) -> None:
-    shutil.copytree(small_dataset / "meta", tmp_path / "data" / "meta")
-    file = tmp_path / "data" / "meta" / "info.json"
-    info = json.loads(file.read_text())
-    info["fps"] = changes.get("fps", info["fps"])
-    for key in IMAGE_KEYS.values():
-        info["features"][key]["dtype"] = changes.get("dtype", "video")
-    file.write_text(json.dumps(info))
-    data = [f"--dataset.root={tmp_path / 'data'}", "--dataset.repo_id=local/data"]
-    assert main([f"--output_dir={tmp_path / 'run'}", *data, option]) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_shipped_checkpoint_is_a_start(
-    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
-) -> None:
-    made = pipeline(settings(small_dataset, small_policy, tmp_path / "run", init_from="vega-tiny"))
-    assert made.policy is not None
-    assert Path(str(made.policy.pretrained_path)) == shipped("vega-tiny")
-    assert made.policy.optimizer_lr == small_policy.optimizer_lr

@@ -13,3 +13,8 @@ def shipped_names() -> list[str]:
 def shipped(name: str) -> Path | None:
     """The folder of a shipped checkpoint; None if there is none of that name."""
     return FOLDER / name if name in shipped_names() else None
+
+
+def named(name: str) -> str:
+    """The folder of a shipped checkpoint for its name, unless something here is called so; else `name`."""
+    return name if Path(name).exists() else str(shipped(name) or name)

@@ -11,144 +11,36 @@ nothing was started because of a mistake in the request, 130 after Ctrl-C.
 """
 
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import draccus
 
-from vega_policy.cli.conditions import differences, training_conditions
+from vega_policy.cli.collect_config import FREE_TO_CHANGE, CollectConfig, MakeRecordedLibero, task_folder
+from vega_policy.cli.conditions import differences, own_device, training_conditions
 from vega_policy.cli.libero import list_tasks
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.policies import WORKER_THREADS, MakeExpert, PolicyConfig, located, policy_factory
 from vega_policy.cli.program import two_steps
-from vega_policy.cli.provenance import checkpoint_sha256, git_revision, installed_versions, local_checkpoint
+from vega_policy.cli.provenance import (
+    checkpoint_sha256,
+    device_name,
+    git_revision,
+    installed_versions,
+    local_checkpoint,
+)
 
 if TYPE_CHECKING:
     from vega_policy.rollouts.collect import Wanted
     from vega_policy.rollouts.demonstrator import MakeDemonstrator
     from vega_policy.rollouts.episode import Row, Task
     from vega_policy.rollouts.folder import ResultsFolder
-    from vega_policy.rollouts.recording import RecordingEnv
     from vega_policy.training.demonstrations import Demonstration
-
-FREE_TO_CHANGE = (
-    "output_dir",
-    "resume",
-    "num_workers",
-    "episode_time_limit_s",
-    "episodes",
-    "trials_per_episode",
-)
-"""Options a resumed run may change: no recording depends on them."""
-
-LIMITS = {
-    "episodes": (1, math.inf),
-    "trials_per_episode": (1, math.inf),
-    "image_size_px": (16, math.inf),
-    "continue_after_success_s": (0, math.inf),
-    "action_noise": (0, 2),
-    "start_steps": (0, 50),
-    "beta": (0.001, 1),
-    "num_workers": (1, math.inf),
-    "episode_time_limit_s": (1, math.inf),
-}
-
-
-@dataclass
-class LearnerConfig:
-    """For DAgger: a policy that the expert takes over from."""
-
-    path: str | None = None  # checkpoint folder or Hub id; only the expert acts if not given
-    device: str | None = None  # e.g. cuda; the checkpoint's own if not given
-
-
-@dataclass
-class CollectConfig:
-    """Record demonstrations of each task and write them as a LeRobotDataset."""
-
-    output_dir: Path  # the dataset's folder; recordings go to <output_dir>.recordings
-    suite: str = "libero_spatial"  # one or more, separated by commas
-    task_ids: list[int] | None = None  # e.g. [0,1]; all tasks of the suite if not given
-    episodes: int = 50  # demonstrations per task
-    trials_per_episode: int = 3  # a task is given up after this many times --episodes trials
-    keep_failures: bool = False  # keep episodes without success too, instead of trying others
-    image_size_px: int | None = None  # of both cameras, even; the learner's if not given, else 256
-    continue_after_success_s: float = 1.5  # record on through release and retreat
-    action_noise: float = 0.0  # standard deviation of what is added to executed actions, not to labels
-    start_steps: int = 0  # before recording, move the arm at random for up to this many steps (1.2 cm each)
-    policy: LearnerConfig = field(default_factory=LearnerConfig)
-    beta: float = 0.1  # with --policy.path: chance that the expert takes over, at each of its decisions
-    protocol: str = "oft"  # step limits: oft or lerobot
-    assets: str = "auto"  # auto, official, standin or a folder
-    strict: bool = False  # refuse a mujoco version that changes results
-    seed: int = 0  # from which the seed of each episode follows
-    num_workers: int = 1  # processes that record side by side
-    resume: bool = False  # continue the recordings of an earlier run
-    episode_time_limit_s: float = 600.0  # after this long an episode counts as hung
-
-    def __post_init__(self) -> None:
-        for name, (least, most) in LIMITS.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"expected --{name} in [{least}, {most}], got {value}")
-        if self.image_size_px is not None and self.image_size_px % 2:
-            raise ValueError(f"expected an even --image_size_px, for the films, got {self.image_size_px}")
-        if self.policy.path is not None and self.keep_failures:
-            raise ValueError(
-                "expected --keep_failures=false with --policy.path: where the policy acted to the end there "
-                "is nothing to learn from"
-            )
-
-    @property
-    def recordings_dir(self) -> Path:
-        """Where recordings gather."""
-        return self.output_dir.with_name(f"{self.output_dir.name}.recordings")
-
-
-@dataclass(frozen=True)
-class MakeRecordedLibero:
-    """Environment factory: LIBERO with random placements, recorded."""
-
-    recordings_dir: Path
-    protocol: str
-    assets: str
-    strict: bool
-    image_size_px: int
-    continue_after_success_s: float
-    start_steps: int
-    keep_failures: bool
-
-    def __call__(self, task: "Task", images: bool) -> "RecordingEnv":
-        """Look the task up; the simulation is built at the first reset."""
-        from vega_policy.envs.libero.env import LiberoEnv
-        from vega_policy.rollouts.recording import RecordingEnv
-        from vega_policy.training.libero_data import FPS, libero_frame
-
-        env = LiberoEnv(
-            task.suite,
-            task.task_id,
-            protocol=self.protocol,
-            assets=self.assets,
-            image_size_px=self.image_size_px,
-            images=images,
-            steps_after_success=round(self.continue_after_success_s * FPS),
-            strict=self.strict,
-        )
-        return RecordingEnv(
-            env,
-            task_folder(self.recordings_dir, task),
-            libero_frame,
-            frames_per_s=FPS,
-            reset_options={"placement": "random"},
-            start_steps=self.start_steps,
-            keep_failures=self.keep_failures,
-        )
 
 
 @dataclass(frozen=True)
@@ -176,12 +68,13 @@ def prepare(config: CollectConfig) -> Collection:
 
     _check_place(config)
     checkpoint = None if config.policy.path is None else local_checkpoint(located(config.policy.path))
-    trained_with = training_conditions(None if checkpoint is None else str(checkpoint))
+    learner = None if checkpoint is None else str(checkpoint)
+    trained_with = training_conditions(learner)
     config = replace(config, image_size_px=config.image_size_px or trained_with.get("image_size_px", 256))
     tasks = list_tasks(config.suite, config.task_ids)
     max_trials = config.episodes * config.trials_per_episode
     wanted = Wanted(tasks, config.episodes, max_trials, config.keep_failures, config.seed)
-    make_env = _make_env(config)
+    make_env = MakeRecordedLibero(config)
     envs = [make_env(task, images=False) for task in tasks]
     mismatches = differences(trained_with, envs[0].unwrapped.provenance())  # type: ignore[attr-defined]
     for warning in [*mismatches, *_lost_history(checkpoint)]:
@@ -200,8 +93,10 @@ def prepare(config: CollectConfig) -> Collection:
         num_episodes=num_episodes,
         num_videos=num_episodes,
         git_revision=git_revision(),
+        device=device_name(config.policy.device or own_device(learner)),
     )
-    provenance = {**run, "config": resolved, "git_revisions": folder.git_revisions}
+    history = {"git_revisions": folder.git_revisions, "devices": folder.devices}
+    provenance = {**run, "config": resolved, **history}
     return Collection(config, wanted, make_env, _demonstrator(config, checkpoint), folder, provenance)
 
 
@@ -236,20 +131,6 @@ def _lost_history(checkpoint: Path | None) -> list[str]:
         f"the policy reads clips of {frames} pictures, but a recording begins where the expert takes over: "
         "its first clips are filled with its first picture, as at the start of an episode"
     ]
-
-
-def _make_env(config: CollectConfig) -> MakeRecordedLibero:
-    assert config.image_size_px is not None, "`prepare` has chosen one"
-    return MakeRecordedLibero(
-        config.recordings_dir,
-        config.protocol,
-        config.assets,
-        config.strict,
-        config.image_size_px,
-        config.continue_after_success_s,
-        config.start_steps,
-        config.keep_failures,
-    )
 
 
 def _demonstrator(config: CollectConfig, checkpoint: Path | None) -> "MakeDemonstrator":
@@ -334,11 +215,6 @@ def _report(config: CollectConfig, kept: "Mapping[Task, Sequence[Row]]", folder:
         )
     print(f"dataset: {config.output_dir} ({sum(map(len, kept.values()))} demonstrations)")
     return 1 if incomplete else 0
-
-
-def task_folder(recordings_dir: Path, task: "Task") -> Path:
-    """Where the recordings of a task are."""
-    return recordings_dir / f"{task.suite}_task{task.task_id:02d}"
 
 
 if __name__ == "__main__":

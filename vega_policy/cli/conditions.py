@@ -16,11 +16,19 @@ WHAT = {
 
 def training_conditions(checkpoint: str | None) -> Mapping[str, Any]:
     """What a checkpoint says of its training; nothing for a policy that was not trained."""
-    file = Path(checkpoint or "") / "config.json"
-    if checkpoint is None or not file.is_file():
-        return {}
-    found: Mapping[str, Any] = json.loads(file.read_text()).get("trained_with") or {}
+    found: Mapping[str, Any] = _settings(checkpoint).get("trained_with") or {}
     return found
+
+
+def own_device(checkpoint: str | None) -> str | None:
+    """What a policy computes on unless told otherwise: the CPU without one, None for torch's best."""
+    return "cpu" if checkpoint is None else _settings(checkpoint).get("device")
+
+
+def _settings(checkpoint: str | None) -> dict[str, Any]:
+    file = Path(checkpoint or "") / "config.json"
+    is_there = checkpoint is not None and file.is_file()
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if is_there else {}
 
 
 def differences(trained_with: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import draccus
 
-from vega_policy.cli.conditions import differences, training_conditions
+from vega_policy.cli.conditions import differences, own_device, training_conditions
 from vega_policy.cli.libero import MakeLibero, check_trials, list_tasks
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.policies import WORKER_THREADS, PolicyConfig, located, own_device, policy_factory
+from vega_policy.cli.policies import WORKER_THREADS, PolicyConfig, located, policy_factory
 from vega_policy.cli.program import two_steps
 from vega_policy.cli.provenance import (
     checkpoint_sha256,
@@ -107,7 +107,7 @@ def prepare(config: EvalConfig) -> Evaluation:
         num_episodes=len(episodes),
         num_videos=sum(episode.video is not None for episode in episodes),
         git_revision=git_revision(),
-        device=device_name(policy.device or own_device(policy)),
+        device=device_name(policy.device or own_device(policy.path)),
     )
     _check_covers(episodes, folder)
     here = make_env(tasks[0], images=False).provenance()

@@ -4,13 +4,12 @@ Factories are picklable and built in the parent; policies are built in the worke
 """
 
 import functools
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vega_policy.checkpoints import shipped, shipped_names
+from vega_policy.checkpoints import named, shipped_names
 from vega_policy.cli.parsing import parse, refuse_unknown
 
 if TYPE_CHECKING:
@@ -144,21 +143,13 @@ def _refuse_absent_device(device: str | None) -> None:
         raise ValueError(f"expected a device that is here, got --policy.device={device}, which torch lacks")
 
 
-def own_device(policy: PolicyConfig) -> str | None:
-    """What a policy computes on unless told otherwise; None for torch's best."""
-    if policy.path is None:
-        return "cpu"
-    file = Path(policy.path) / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")).get("device") if file.is_file() else None
-
-
 def located(path: str) -> str:
     """The folder of a shipped checkpoint for its name, where nothing else has that name; else `path`.
 
     Raises:
         ValueError: If there is nothing at a path that can only be one on this disk.
     """
-    found = path if Path(path).exists() else str(shipped(path) or path)
+    found = named(path)
     _refuse_missing(found)
     return found
 

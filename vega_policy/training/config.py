@@ -13,7 +13,7 @@ from lerobot.configs.default import DatasetConfig, WandBConfig
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.constants import PRETRAINED_MODEL_DIR
 
-from vega_policy.checkpoints import shipped
+from vega_policy.checkpoints import named
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.training.cache.dataset import CacheConfig
 from vega_policy.training.checkpoints import newest_checkpoint
@@ -48,9 +48,7 @@ class TrainConfig:
     output_dir: Path  # checkpoints, logs and evaluations go here
     dataset: TrainingData = field(default_factory=TrainingData)
     policy: VegaConfig = field(default_factory=VegaConfig)
-    init_from: str | None = (
-        None  # start from vega-tiny, a folder or a Hub id; its configuration replaces policy's
-    )
+    init_from: str | None = None  # start from vega-tiny, a folder or a Hub id; its settings replace policy's
     resume: bool = False  # go on from the last complete checkpoint in output_dir; begin if there is none
     steps: int = 30_000  # weight updates
     batch_size: int = 64  # samples per update and process
@@ -130,7 +128,7 @@ def pipeline(config: TrainConfig) -> Pipeline:
         save_freq=config.save_freq,
         wandb=config.wandb,
     )
-    start = _located(config.init_from)
+    start = None if config.init_from is None else named(config.init_from)
     if checkpoint is not None:
         made.checkpoint_path = checkpoint
         start = str(checkpoint / PRETRAINED_MODEL_DIR)
@@ -154,13 +152,6 @@ def _checkpoint_to_resume(config: TrainConfig) -> Path | None:
             "another --output_dir"
         )
     return None
-
-
-def _located(start: str | None) -> str | None:
-    """The folder of a shipped checkpoint for its name, unless something here is called so."""
-    if start is None or Path(start).exists():
-        return start
-    return str(shipped(start) or start)
 
 
 def _from_checkpoint(path: str, settings: VegaConfig) -> VegaConfig:

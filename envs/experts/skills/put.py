@@ -12,7 +12,7 @@ import numpy as np
 from vega_policy.envs.experts.geometry import UP, Pose, Vector, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
-from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner, UngraspableError
+from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
 from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.skills.base import Traveller
 from vega_policy.envs.experts.world import World
@@ -49,7 +49,7 @@ class Put:
         self._leaving: Pose | None = None
         self._leaving_steps = 0
         self._lowering: list[float] = []
-        self._is_out_of_reach = False
+        self._is_ungraspable = False
         self._homing = 0
         self._stall = StallMonitor()
 
@@ -80,20 +80,16 @@ class Put:
         pose = self._world.pose(self._object)
         moved = np.linalg.norm(pose.position - self._planned_at.position) > REPLAN_SHIFT_M
         turned = angle_between(pose.rotation, self._planned_at.rotation) > REPLAN_TURN_RAD
-        if moved or turned:
-            self._is_out_of_reach = False
-        if (self._plan is None or moved or turned) and not self._is_out_of_reach:
-            self._planned_at = pose
-            try:
-                self._plan = self._planner.plan(self._rejected)
-            except UngraspableError:
-                self._plan, self._is_out_of_reach = None, True
+        if moved or turned or (self._plan is None and not self._is_ungraspable):
+            self._plan, self._planned_at = self._planner.plan(self._rejected), pose
+            self._is_ungraspable = self._plan is None
         return self._plan
 
     def _fetch(self) -> Action:
         if self._closing:
             return self._pinch()
         self._lowering.clear()
+        self._homing = 0
         if self._world.speed(self._object) > FALLING_M_S:
             return toward(self._world.hand, self._world.hand.moved(0.05 * UP), OPEN)
         plan = self._current_plan()

@@ -1,0 +1,85 @@
+"""What is wrong with a request to train is said before anything is written."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import settings
+
+from vega_policy.checkpoints import shipped
+from vega_policy.cli.train import main
+from vega_policy.configuration_vega import VegaConfig
+from vega_policy.training.config import pipeline
+from vega_policy.training.libero_data import IMAGE_KEYS
+
+EVERY_SECOND = ["--closed_loop.every=2", "--save_freq=2", "--closed_loop.assets=standin"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--output_dir=."], "--resume=true"),
+        (["--closed_loop.first_trial=-1"], "first_trial"),
+        (["--closed_loop.trials=0"], "closed_loop.trials"),
+        ([*EVERY_SECOND, "--closed_loop.suite=libero_spatail"], "did you mean 'libero_spatial'?"),
+        ([*EVERY_SECOND, "--closed_loop.trials=20"], "the number of init states"),
+        (["--eval_freq=2"], "eval_split"),
+        (["--init_from=/nowhere"], "/nowhere"),
+        (["--closed_loop.every=3", "--save_freq=2"], "closed_loop.every"),
+        (
+            ["--cache.enabled=true", "--dataset.image_transforms.enable=true", "--dataset.repo_id=a/b"],
+            "image_transforms",
+        ),
+        (["--stepps=3"], "did you mean --steps?"),
+        (["--steps=0"], "--steps"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    try:
+        code = main([f"--output_dir={tmp_path}/run", *options])
+    except SystemExit as end:
+        code = end.code  # type: ignore[assignment]
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "option", "message"),
+    [
+        ({"fps": 30}, "--cache.enabled=false", "fps 20"),
+        ({"dtype": "image"}, "--cache.enabled=true", "convert_image_to_video"),
+    ],
+)
+def test_an_unfit_dataset_is_a_mistake_in_the_request(
+    small_dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    option: str,
+    message: str,
+) -> None:
+    shutil.copytree(small_dataset / "meta", tmp_path / "data" / "meta")
+    file = tmp_path / "data" / "meta" / "info.json"
+    info = json.loads(file.read_text())
+    info["fps"] = changes.get("fps", info["fps"])
+    for key in IMAGE_KEYS.values():
+        info["features"][key]["dtype"] = changes.get("dtype", "video")
+    file.write_text(json.dumps(info))
+    data = [f"--dataset.root={tmp_path / 'data'}", "--dataset.repo_id=local/data"]
+    assert main([f"--output_dir={tmp_path / 'run'}", *data, option]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_shipped_checkpoint_is_a_start(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    made = pipeline(settings(small_dataset, small_policy, tmp_path / "run", init_from="vega-tiny"))
+    assert made.policy is not None
+    assert Path(str(made.policy.pretrained_path)) == shipped("vega-tiny")
+    assert made.policy.optimizer_lr == small_policy.optimizer_lr
