@@ -66,7 +66,7 @@ def collect(
         job: Its environment factory gives `RecordingEnv`s that write below the folder.
         folder: Keeps a row per episode played.
         num_workers: Number of worker processes.
-        time_limit_s: How long building an environment, or an episode, may take before the worker is killed.
+        time_limit_s: How long a worker may be silent, between two decisions say, before it is killed.
 
     Returns:
         The rows of the recordings to use, by task; fewer than asked for where a task was given up.

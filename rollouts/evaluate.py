@@ -50,7 +50,7 @@ def evaluate(
         make_policy: Picklable factory of policies.
         folder: Where the results are and go.
         num_workers: Number of worker processes.
-        time_limit_s: How long building an environment, or an episode, may take before the worker is killed.
+        time_limit_s: How long a worker may be silent, between two decisions say, before it is killed.
         provenance: What identifies the run; what the environments say of themselves is added.
 
     Returns:
@@ -91,7 +91,7 @@ def _conclude(
     provenance: Mapping[str, Any],
 ) -> Summary:
     rows = folder.rows.values()
-    summary = summarise(rows, episodes, throughput, {**provenance, **folder.environment})
+    summary = summarise(rows, episodes, throughput, {**provenance, **folder.sessions, **folder.environment})
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
     folder.write("report.html", render_report(summary, rows))
     return summary

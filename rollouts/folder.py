@@ -7,17 +7,16 @@ revision may change from session to session; `run.json` lists them.
 episode played again, and so are errors.
 """
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from vega_policy.rollouts.episode import EpisodeKey, Row
-from vega_policy.rollouts.files import write_atomically
+from vega_policy.rollouts.files import lock_folder, write_atomically
 from vega_policy.rollouts.settings import changes
 
 SPARE_BYTES = 32 * 2**20  # summary, report and other programs' needs
@@ -43,7 +42,7 @@ class ResultsFolder:
         num_episodes: Planned episodes, for the estimate of space.
         num_videos: Planned films, likewise.
         git_revision: This session's code revision; None if it is not known.
-        device: What this session's policies compute on, kept if it has anything to play; None if unknown.
+        device: What this session's policies compute on, likewise.
 
     Raises:
         OSError: If the folder cannot be written to or the disk is too full.
@@ -66,16 +65,14 @@ class ResultsFolder:
         self._rows_path, self._run_path = path / "episodes.jsonl", path / "run.json"
         self.rows: dict[EpisodeKey, Row] = {}
         _check_writable(path)
-        self._lock = _locked(path)
+        self._lock = lock_folder(path)
         _check_space(path, SPARE_BYTES + num_episodes * ROW_BYTES + num_videos * VIDEO_BYTES)
         self._run = json.loads(json.dumps(run))
-        stored = self._continue(resume) if self._rows_path.exists() else None
-        self._run[REVISIONS] = of_sessions(REVISIONS, stored, git_revision)
-        if stored is not None and len(self.rows) >= num_episodes:
-            self._run[DEVICES] = stored.get(DEVICES, [None])
-        else:
-            self._run[DEVICES] = of_sessions(DEVICES, stored, device)
-        self._save_run()
+        self._stored = self._continue(resume) if self._rows_path.exists() else None
+        for about in (REVISIONS, DEVICES):
+            self._run[about] = [] if self._stored is None else self._stored.get(about, [None])
+        self._session = {REVISIONS: git_revision, DEVICES: device}
+        self._has_begun = False
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -83,17 +80,14 @@ class ResultsFolder:
         return self._run.get("environment", {})
 
     @property
-    def git_revisions(self) -> list[str | None]:
-        """The code revisions of all sessions, oldest first; None stands for one that is not known."""
-        return list(self._run[REVISIONS])
-
-    @property
-    def devices(self) -> list[str | None]:
-        """What the policies of all sessions computed on, likewise."""
-        return list(self._run[DEVICES])
+    def sessions(self) -> Mapping[str, list[str | None]]:
+        """Code revisions and devices of all sessions that played, oldest first; None stands for unknown."""
+        return {about: list(self._run[about]) for about in (REVISIONS, DEVICES)}
 
     def append(self, row: Row) -> None:
         """Add a row, on the disk when this returns."""
+        if not self._has_begun:
+            self._begin()
         with self._rows_path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(row)) + "\n")
             stream.flush()
@@ -113,7 +107,8 @@ class ResultsFolder:
             _refuse_changes(before, now, self.path)
         else:
             self._run["environment"] = provenance
-            self._save_run()
+            if self._has_begun:
+                self._save_run()
 
     def last_throughput(self) -> Mapping[str, Any] | None:
         """Throughput of the session before; a session that finds nothing to play has none of its own."""
@@ -139,9 +134,18 @@ class ResultsFolder:
         comparable = {key: value for key, value in stored.items() if key not in told}
         _refuse_changes(comparable, present, self.path)
         rows = [row for row in read_rows(self._rows_path) if row.outcome != "error"]
-        write_atomically(self._rows_path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
         self.rows = {row.key: row for row in rows}
         return dict(stored)
+
+    def _begin(self) -> None:
+        """Note that this session plays something; until then nothing that is there is changed."""
+        for about, now in self._session.items():
+            self._run[about] = of_sessions(about, self._stored, now)
+        self._has_begun = True
+        self._save_run()
+        if self._stored is not None:  # without errors and a torn line
+            lines = [json.dumps(asdict(row)) + "\n" for row in self.rows.values()]
+            write_atomically(self._rows_path, "".join(lines))
 
     def _save_run(self) -> None:
         self.write(self._run_path.name, json.dumps(self._run, indent=2) + "\n")
@@ -188,21 +192,6 @@ def _check_writable(path: Path) -> None:
     except OSError as error:
         reason = f"cannot write results to {path} ({error.strerror}); choose another --output_dir"
         raise OSError(reason) from error
-
-
-def _locked(path: Path) -> TextIO:
-    """The folder's lock, held until it is closed or this process ends; a second writer would lose rows."""
-    lock = (path / ".lock").open("w", encoding="utf-8")
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        lock.close()
-        raise FileExistsError(
-            f"another run is writing to {path}; wait for it, or choose another --output_dir"
-        ) from error
-    except OSError:  # a file system without locks: better unguarded than not at all
-        pass
-    return lock
 
 
 def _placeless(said: Mapping[str, Any]) -> dict[str, Any]:

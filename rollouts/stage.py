@@ -139,5 +139,5 @@ def _attempt(stage: _Stage, episode: Episode, connection: "Connection[Any, Any]"
         connection.send(Built(env.unwrapped.provenance()))  # type: ignore[attr-defined]
         with recorder_for(episode, root) or contextlib.nullcontext() as film:
             return run_episode(env, _Audible(policy, connection), episode, film)
-    except Exception:
+    except (Exception, SystemExit):  # a policy's YAML with a mistake ends in the second
         return error_row(episode, traceback.format_exc(), wall_s=time.monotonic() - started_s)

@@ -22,7 +22,12 @@ from vega_policy.rollouts.stage import Built, Job, Message, serve
 
 ATTEMPTS = 2  # an episode is played again once
 STARTUP_S = 300.0  # for a new process to import what it needs, on a busy machine with cold disks
+HOPELESS = 5  # errors in a row from the start after which a run is given up
 FAREWELL_S = 5.0  # for an idle worker to close its environment
+
+
+class AllFailingError(ValueError):
+    """What all episodes share, the policy say, cannot be used."""
 
 
 class Schedule:
@@ -70,8 +75,12 @@ def play(
 
     Yields:
         One row per episode, in the order in which they end. Closing the generator stops the workers.
+
+    Raises:
+        AllFailingError: None of the first episodes came to an end: nobody waits for thousands more.
     """
     schedule, attempts = Schedule(episodes), Counter[EpisodeKey]()
+    errors: list[Row] | None = []
     workers = [_Worker(job) for _ in range(num_workers)]
     try:
         while schedule or any(worker.episode for worker in workers):
@@ -86,9 +95,20 @@ def play(
                         schedule.put_back(episode)
                     else:
                         yield message
+                        errors = _still_all_errors(errors, message)
     finally:
         for worker in workers:
             worker.stop()
+
+
+def _still_all_errors(errors: list[Row] | None, row: Row) -> list[Row] | None:
+    """The episodes so far if all were errors, None once one was not."""
+    if errors is None or row.outcome != "error":
+        return None
+    errors = [*errors, row]
+    if len(errors) == HOPELESS:
+        raise AllFailingError(f"the first {HOPELESS} episodes all ended in an error, the last:\n{row.error}")
+    return errors
 
 
 class _Worker:

@@ -119,10 +119,24 @@ def test_the_folder_of_a_run_is_no_checkpoint(
 
 
 def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"--policy\.device=cuda:1, which torch lacks"):
-        policy_factory(PolicyConfig(path="vega-tiny", device="cuda:1"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for device in ("cuda:1", "mps:1"):
+        with pytest.raises(ValueError, match=rf"--policy\.device={device}, which torch lacks"):
+            policy_factory(PolicyConfig(path="vega-tiny", device=device))
+    with pytest.raises(ValueError, match="as torch names it"):
+        policy_factory(PolicyConfig(path="vega-tiny", device="foo"))
     assert policy_factory(PolicyConfig(path="vega-tiny", device="cpu"))
+
+
+def test_a_mistake_in_an_untrained_policys_file_is_found_before_any_worker_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "policy.yaml").write_text("chunk_sise: 4\n")
+    with pytest.raises(SystemExit) as stop:
+        main([f"--policy.path={tmp_path / 'policy.yaml'}", f"--output_dir={tmp_path / 'results'}"])
+    assert stop.value.code == 2
+    assert "policy.yaml: error: unknown key" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_link_that_training_moves_is_followed_once(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Every way in which a long program ends has its exit code and one line."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -41,3 +43,17 @@ def test_an_end_before_the_end_is_one_line(
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(KeyError):
         two_steps("vega", dict, raises(KeyError("ours")))
+
+
+def test_a_child_ends_with_its_parent() -> None:
+    code = f"""
+import subprocess
+from vega_policy.cli.program import end_with_parent
+child = ["{sys.executable}", "-c", "import time; print(1, flush=True); time.sleep(600)"]
+subprocess.run(child, preexec_fn=end_with_parent())
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "1\n"
+    parent.kill()
+    assert parent.stdout.read() == "", "the pipe is closed: the child, which held it open as well, has ended"

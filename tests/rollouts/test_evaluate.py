@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 from tiny_world import TASKS, TinyWorld, run
 
+from vega_policy.rollouts.baselines import MakeRandom
 from vega_policy.rollouts.episode import Row
+from vega_policy.rollouts.evaluate import plan
 from vega_policy.rollouts.folder import read_rows
+from vega_policy.rollouts.stage import Job
+from vega_policy.rollouts.workers import AllFailingError, play
 
 TIMINGS = ("wall_s", "env_s", "policy_s")
 
@@ -91,6 +95,16 @@ def test_lasting_faults_cost_their_episodes_only(undisturbed: Path, tmp_path: Pa
     assert summary["overall"]["success_rate"] == summary["overall"]["successes"] / played
     sound = {key: row.outcome for key, row in rows_of(undisturbed).items() if key not in errors}
     assert {key: row.outcome for key, row in rows.items() if key not in errors} == sound
+
+
+def test_a_run_in_which_nothing_comes_to_an_end_is_given_up(tmp_path: Path) -> None:
+    faults = {(task_id, trial): "raise" for task_id in range(2) for trial in range(4)}
+    job = Job(TinyWorld(faults=faults), MakeRandom(), tmp_path)
+    played: list[Row] = []
+    episodes = plan(TASKS[:2], range(4), 0, 0)
+    with pytest.raises(AllFailingError, match=r"(?s)first 5 episodes all .* fell over"):
+        played.extend(play(episodes, job, num_workers=2, time_limit_s=60.0, on_built=lambda _: None))
+    assert [row.outcome for row in played] == ["error"] * 5
 
 
 def test_after_an_error_the_process_is_another(tmp_path: Path) -> None:

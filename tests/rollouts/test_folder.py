@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,8 +66,11 @@ def test_the_revision_of_every_session_is_kept(tmp_path: Path) -> None:
         options = {"resume": True, "num_episodes": 1, "num_videos": 0}
         folder = ResultsFolder(tmp_path, RUN, **options, git_revision=revision)
         folder.append(a_row(0))
-        assert json.loads((tmp_path / "run.json").read_text())["git_revisions"] == folder.git_revisions
-        return folder.git_revisions
+        assert (
+            json.loads((tmp_path / "run.json").read_text())["git_revisions"]
+            == folder.sessions["git_revisions"]
+        )
+        return folder.sessions["git_revisions"]
 
     assert session("one") == ["one"]
     assert session("one") == ["one"]
@@ -79,8 +83,11 @@ def test_the_revision_of_every_session_is_kept(tmp_path: Path) -> None:
 
 def test_resuming_drops_errors(tmp_path: Path) -> None:
     open_folder(tmp_path).append(a_row(0))
-    assert open_folder(tmp_path, resume=True).rows == {}
-    assert read_rows(tmp_path / "episodes.jsonl") == []
+    folder = open_folder(tmp_path, resume=True)
+    assert folder.rows == {}
+    assert read_rows(tmp_path / "episodes.jsonl") == [a_row(0)], "until something is played"
+    folder.append(a_row(1))
+    assert read_rows(tmp_path / "episodes.jsonl") == [a_row(1)]
 
 
 def test_resuming_an_empty_folder_starts(tmp_path: Path) -> None:
@@ -141,12 +148,14 @@ def test_assets_may_move_but_not_change(tmp_path: Path) -> None:
 
 
 def test_the_device_of_every_session_that_played_is_kept(tmp_path: Path) -> None:
-    def session(device: str, num_episodes: int) -> list[str | None]:
-        options = {"resume": True, "num_episodes": num_episodes, "num_videos": 0}
+    def session(device: str, trials: Sequence[int]) -> list[str | None]:
+        options = {"resume": True, "num_episodes": 2, "num_videos": 0}
         folder = ResultsFolder(tmp_path, RUN, **options, device=device)
-        folder.append(replace(a_row(num_episodes - 1), outcome="success"))
-        return folder.devices
+        for trial in trials:
+            folder.append(replace(a_row(trial), outcome="success"))
+        return folder.sessions["devices"]
 
-    assert session("a GPU", 1) == ["a GPU"]
-    assert session("another", 1) == ["a GPU"], "nothing was left to play"
-    assert session("another", 2) == ["a GPU", "another"]
+    assert session("a GPU", [0]) == ["a GPU"]
+    assert session("another", []) == ["a GPU"], "nothing was left to play"
+    assert session("another", [1]) == ["a GPU", "another"]
+    assert len(read_rows(tmp_path / "episodes.jsonl")) == 2

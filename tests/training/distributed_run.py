@@ -1,6 +1,7 @@
 """A training run to be started by torchrun: `distributed_run.py DATASET OUTPUT_DIR MODE`.
 
-Epochs of eight steps, a checkpoint in the second. MODE is whole, stop (after that checkpoint) or resume.
+Epochs of nine steps, of which the last is filled up, and a checkpoint in the second. MODE is whole, stop
+(after that checkpoint) or resume.
 """
 
 import sys
@@ -19,7 +20,7 @@ if __name__ == "__main__":
         output_dir=output_dir,
         dataset=DatasetConfig(repo_id="local/data", root=dataset),
         policy=make_policy_config(),
-        steps=12,
+        steps=20,
         batch_size=2,
         log_freq=1,
         save_freq=10,

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from small_data import make_policy_config
+from small_runs import settings
+
 from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.training.checkpoints import link_last, newest_checkpoint, remove_unfinished
+from vega_policy.training.trainer import Run
 
 SCRIPT = """
 import pathlib, sys, time
@@ -48,6 +52,17 @@ def test_a_killed_run_leaves_its_last_complete_checkpoint(small_dataset: Path, t
     subprocess.run([*command, "resume"], check=True)
     found = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert found == ["000001", "000002", "000003", "000004", "last"]
+
+
+def test_a_run_that_begins_leaves_what_is_not_its_own(small_dataset: Path, tmp_path: Path) -> None:
+    """`--resume=true` in a folder without a checkpoint begins, also where somebody else's files lie."""
+    logs = tmp_path / "run" / "logs"
+    logs.mkdir(parents=True)
+    for name in ("notes.txt", "events.out.tfevents.1.old"):
+        (logs / name).touch()
+    Run(settings(small_dataset, make_policy_config(), tmp_path / "run", steps=1, resume=True)).start()
+    assert (logs / "notes.txt").is_file()
+    assert not (logs / "events.out.tfevents.1.old").exists()
 
 
 def test_the_last_link_changes_in_one_step(tmp_path: Path) -> None:

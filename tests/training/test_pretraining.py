@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from vega_policy.rollouts.recording import EpisodeWriter, read_recording
 from vega_policy.simulators import SimulatorConfig, build_simulator, tiny_wan_config
 from vega_policy.simulators.loading import seeded_init
 from vega_policy.simulators.wan import WanBackbone
-from vega_policy.training import pretraining_loop
+from vega_policy.training import pretraining_frames, pretraining_loop
 from vega_policy.training.demonstrations import Demonstration, write_dataset
 from vega_policy.training.libero_data import ACTION_KEY, IMAGE_KEYS, STATE_KEY
-from vega_policy.training.pretraining_config import FlowStageConfig, VideosConfig
+from vega_policy.training.pretraining_config import FlowStageConfig, StageConfig, VideosConfig
 from vega_policy.training.pretraining_flow import FlowStage
-from vega_policy.training.pretraining_frames import load_frames
+from vega_policy.training.pretraining_frames import list_films, load_frames
 
 SIZE_PX, LENGTHS, KEEP_EVERY, STRIDE = 32, (14, 9, 12, 17), 2, 4
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -237,3 +238,51 @@ def test_the_shipped_settings_train_the_policys_simulator() -> None:
     settings = yaml.safe_load((CONFIGS / "simulator" / "tiny.yaml").read_text())
     policy = yaml.safe_load((CONFIGS / "policy" / "vega_tiny.yaml").read_text())
     assert settings["simulator"] == policy["simulator"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--vae.crop_px=12"], "multiple of the autoencoder's 8 pixels"),
+        (["--vae.crop_px=64"], "simulator.image_size_px (32)"),
+        (["--videos.max_episodes=0"], "videos.max_episodes of at least 2"),
+    ],
+)
+def test_mistakes_are_found_before_the_films_are_decoded(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: Sequence[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*OPTIONS, f"--videos.root={root}", f"--output_dir={tmp_path / 'simulator'}", *options])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_episode_is_left_to_learn_from(root: Path) -> None:
+    films = list_films(VideosConfig(root=root, max_episodes=2, keep_every=1, validation_share=0.9))
+    assert sorted({film.is_held_out for film in films}) == [False, True]
+
+
+def test_a_film_that_is_shorter_than_it_says_is_named(root: Path, tmp_path: Path) -> None:
+    config = VideosConfig(root=root, keep_every=1, frame_stride=1)
+    films = [replace(film, length=film.length + 1000) for film in list_films(config)]
+    with pytest.raises(ValueError, match=r"\.mp4 ends at frame \d+, expected"):
+        list(pretraining_frames._by_film(films))
+
+
+def test_without_a_limit_gradients_are_not_clipped() -> None:
+    class Sum(pretraining_loop.Stage):
+        name, seed, model = "sum", 0, torch.nn.Linear(2, 1)
+        config = StageConfig(grad_clip_norm=0.0, warmup_steps=0, steps=2)
+
+        def losses(self, step: int) -> dict[str, torch.Tensor]:
+            return {"loss": self.model(torch.ones(1, 2)).sum()}
+
+        def validate(self) -> dict[str, float]:
+            return {}
+
+    stage = Sum()
+    before = stage.model.weight.clone()
+    numbers = pretraining_loop.train_step(stage, torch.optim.SGD(stage.model.parameters(), lr=1.0), 1)
+    assert numbers["grad_norm"] > 1
+    assert not torch.equal(stage.model.weight, before)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ EVERY_SECOND = ["--closed_loop.every=2", "--save_freq=2", "--closed_loop.assets=
             ["--cache.enabled=true", "--dataset.image_transforms.enable=true", "--dataset.repo_id=a/b"],
             "image_transforms",
         ),
+        (["--cache.enabled=true", "--dataset.streaming=true", "--dataset.repo_id=a/b"], "dataset.streaming"),
         (["--stepps=3"], "did you mean --steps?"),
         (["--steps=0"], "--steps"),
     ],
@@ -83,3 +86,31 @@ def test_a_shipped_checkpoint_is_a_start(
     assert made.policy is not None
     assert Path(str(made.policy.pretrained_path)) == shipped("vega-tiny")
     assert made.policy.optimizer_lr == small_policy.optimizer_lr
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    small_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    torn = folder / "checkpoints" / ".000002.partial"
+    torn.mkdir(parents=True)
+    code = "import sys; from pathlib import Path; from vega_policy.rollouts.files import lock_folder\n"
+    code += "lock = lock_folder(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        data = [f"--dataset.root={small_dataset}", "--dataset.repo_id=local/data"]
+        assert main([f"--output_dir={folder}", *data, "--resume=true"]) == 2
+    assert "another run is writing" in capsys.readouterr().err
+    assert torn.exists(), "the first run is writing it"
+
+
+def test_a_run_that_began_without_wandb_is_not_resumed_with_it(
+    small_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "checkpoints" / "last").mkdir(parents=True)
+    data = [f"--dataset.root={small_dataset}", "--dataset.repo_id=local/data"]
+    assert main([f"--output_dir={tmp_path / 'run'}", *data, "--resume=true", "--wandb.enable=true"]) == 2
+    assert "--wandb.run_id" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from vega_policy.cli.collect_config import FREE_TO_CHANGE, CollectConfig, MakeRe
 from vega_policy.cli.conditions import differences, own_device, training_conditions
 from vega_policy.cli.libero import list_tasks
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.policies import WORKER_THREADS, MakeExpert, PolicyConfig, located, policy_factory
+from vega_policy.cli.policies import WORKER_THREADS, YAML, MakeExpert, PolicyConfig, located, policy_factory
 from vega_policy.cli.program import two_steps
 from vega_policy.cli.provenance import (
     checkpoint_sha256,
@@ -67,6 +67,8 @@ def prepare(config: CollectConfig) -> Collection:
     from vega_policy.rollouts.folder import ResultsFolder
 
     _check_place(config)
+    if config.policy.path is not None and Path(config.policy.path).suffix in YAML:
+        raise ValueError(f"expected a trained policy in --policy.path, got {config.policy.path}")
     checkpoint = None if config.policy.path is None else local_checkpoint(located(config.policy.path))
     learner = None if checkpoint is None else str(checkpoint)
     trained_with = training_conditions(learner)
@@ -95,8 +97,7 @@ def prepare(config: CollectConfig) -> Collection:
         git_revision=git_revision(),
         device=device_name(config.policy.device or own_device(learner)),
     )
-    history = {"git_revisions": folder.git_revisions, "devices": folder.devices}
-    provenance = {**run, "config": resolved, **history}
+    provenance = {**run, "config": resolved}
     return Collection(config, wanted, make_env, _demonstrator(config, checkpoint), folder, provenance)
 
 
@@ -163,7 +164,8 @@ def run(collection: Collection) -> int:
         num_workers=config.num_workers,
         time_limit_s=config.episode_time_limit_s,
     )
-    provenance = {**collection.provenance, "environment": collection.folder.environment}
+    folder = collection.folder
+    provenance = {**collection.provenance, **folder.sessions, "environment": folder.environment}
     _tell_errors(collection.folder)
     write(config, kept, provenance)
     return _report(config, kept, collection.folder)

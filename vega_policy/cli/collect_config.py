@@ -65,7 +65,7 @@ class CollectConfig:
     seed: int = 0  # from which the seed of each episode follows
     num_workers: int = 1  # processes that record side by side
     resume: bool = False  # continue the recordings of an earlier run
-    episode_time_limit_s: float = 600.0  # after this long an episode counts as hung
+    episode_time_limit_s: float = 600.0  # after this long without a decision a worker counts as hung
 
     def __post_init__(self) -> None:
         for name, (least, most) in LIMITS.items():

@@ -112,7 +112,8 @@ def check_libero_config() -> Finding:
             "libero config", "ok", f"{file} is not there; vega_policy brings its own, without a prompt"
         )
     paths = yaml.safe_load(file.read_text()) or {}
-    missing = [key for key in ("bddl_files", "init_states") if not Path(paths.get(key, "")).is_dir()]
+    needed = ("bddl_files", "init_states")
+    missing = [key for key in needed if key not in paths or not Path(paths[key]).is_dir()]
     if not missing:
         return Finding("libero config", "ok", str(file))
     detail = f"{file} names folders that do not exist: {', '.join(missing)}"

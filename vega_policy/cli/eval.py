@@ -53,7 +53,7 @@ class EvalConfig:
     videos: int = 0  # film this many first trials of each task
     resume: bool = False  # continue the results in output_dir
     strict: bool = False  # refuse a mujoco version that changes results
-    episode_time_limit_s: float = 600.0  # after this long an episode counts as hung
+    episode_time_limit_s: float = 600.0  # after this long without a decision a worker counts as hung
 
     def __post_init__(self) -> None:
         for name, least in {"trials": 1, "first_trial": 0, "num_workers": 1, "videos": 0}.items():
@@ -118,8 +118,6 @@ def prepare(config: EvalConfig) -> Evaluation:
     provenance = {
         **run,
         "config": resolved,
-        "devices": folder.devices,
-        "git_revisions": folder.git_revisions,
         "trained_with": trained_with,
         "differs_from_training": mismatches,
     }

@@ -58,6 +58,9 @@ class MakeExpert:
         return Expert(env)
 
 
+YAML = (".yaml", ".yml")
+
+
 @dataclass(frozen=True)
 class MakeLearned:
     """Policy factory of LeRobot checkpoints, VEGA's or others; a worker loads one once."""
@@ -85,7 +88,7 @@ def _learned_policy(path: str, device: str | None, num_threads: int) -> "ActingP
 
     if num_threads:
         torch.set_num_threads(num_threads)
-    if Path(path).suffix not in (".yaml", ".yml"):
+    if Path(path).suffix not in YAML:
         return ActingPolicy.from_checkpoint(path, device)
     return ActingPolicy.untrained(load_policy_config(path, device))
 
@@ -102,7 +105,8 @@ def load_policy_config(path: str, device: str | None = None) -> "VegaConfig":
     """
     from vega_policy.configuration_vega import VegaConfig
 
-    return parse(VegaConfig, [f"--config_path={path}", *([f"--device={device}"] if device else [])])
+    device_option = [f"--device={device}"] if device else []
+    return parse(VegaConfig, [f"--config_path={path}", *device_option], prog=Path(path).name)
 
 
 def policy_factory(
@@ -130,16 +134,22 @@ def policy_factory(
         case _:
             _refuse_absent_device(config.device)
             share = max(1, (os.cpu_count() or 1) // num_workers)
-            return MakeLearned(located(str(config.path)), config.device, num_threads or share)
+            path = located(str(config.path))
+            if Path(path).suffix in YAML:
+                load_policy_config(path, config.device)  # a mistake in it is told of before any worker starts
+            return MakeLearned(path, config.device, num_threads or share)
 
 
 def _refuse_absent_device(device: str | None) -> None:
     """Each worker would find it out anew."""
     import torch
 
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
-    kind = "cpu" if device is None else torch.device(device).type
-    if not here.get(kind, True):
+    try:
+        asked = torch.device(device or "cpu")
+    except RuntimeError as error:
+        raise ValueError(f"expected --policy.device as torch names it, cuda:0 say: {error}") from error
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.mps.is_available())}
+    if (asked.index or 0) >= here.get(asked.type, 1):
         raise ValueError(f"expected a device that is here, got --policy.device={device}, which torch lacks")
 
 
@@ -156,7 +166,7 @@ def located(path: str) -> str:
 
 def _refuse_missing(path: str) -> None:
     """A path that looks like one on this disk must be there; anything else may be a Hub id."""
-    looks_local = path.count("/") != 1 or path.startswith((".", "/", "~")) or path.endswith((".yaml", ".yml"))
+    looks_local = path.count("/") != 1 or path.startswith((".", "/", "~")) or path.endswith(YAML)
     is_local = looks_local or Path(path).exists()
     if not is_local or Path(path).is_file() or (Path(path) / "config.json").is_file():
         return

@@ -10,7 +10,7 @@ nothing was started because of a mistake in the request, 130 after Ctrl-C.
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TextIO
 
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.program import two_steps
@@ -27,9 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return two_steps("vega-pretrain", partial(_prepare, config), partial(_run, config))
 
 
-def _run(config: PretrainConfig, provenance: dict[str, Any]) -> int:
+def _run(config: PretrainConfig, prepared: tuple[dict[str, Any], TextIO]) -> int:
     from vega_policy.training.pretraining import pretrain
 
+    provenance, _ = prepared  # with the folder's lock
     validation = pretrain(config, provenance)
     print(
         f"simulator: {config.output_dir} (held-out frames come back at "
@@ -39,14 +40,16 @@ def _run(config: PretrainConfig, provenance: dict[str, Any]) -> int:
     return 0
 
 
-def _prepare(config: PretrainConfig) -> dict[str, Any]:
-    """Record the request, or compare it with that of the run to be resumed; gives the provenance.
+def _prepare(config: PretrainConfig) -> tuple[dict[str, Any], TextIO]:
+    """Record the request, or compare it with that of the run to be resumed; gives provenance and lock.
 
     Raises:
-        FileExistsError: If there is a finished simulator, or an unfinished one not asked to be resumed.
+        FileExistsError: If there is a finished simulator, an unfinished one not asked to be resumed, or
+            another process that is making one.
         ValueError: If the request differs from that of the run to be resumed, or the dataset has no films.
     """
     from vega_policy.cli.requests import REQUEST, record_request, refuse_another_request, request_of
+    from vega_policy.rollouts.files import lock_folder
     from vega_policy.training.pretraining_frames import list_films
 
     if config.output_dir.exists():
@@ -60,13 +63,16 @@ def _prepare(config: PretrainConfig) -> dict[str, Any]:
     request = request_of(config, config.videos.root)
     refuse_another_request(file, request, FREE_TO_CHANGE)
     list_films(config.videos)
+    config.work_dir.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(config.work_dir)
     revisions = record_request(file, request)
-    return {
+    provenance = {
         "config": request,
         "git_revisions": revisions,
         "versions": installed_versions(),
-        "device": device_name(),
+        "device": device_name(config.device),
     }
+    return provenance, lock
 
 
 if __name__ == "__main__":

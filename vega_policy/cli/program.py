@@ -1,9 +1,12 @@
 """How a long program ends: one line on stderr, and an exit code that says whether asking again can help."""
 
+import ctypes
+import signal
 import sys
 from collections.abc import Callable
 
 REFUSED, STOPPED, INTERRUPTED = 2, 1, 130
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 GO_ON = "the same command with --resume=true goes on"
 
 
@@ -32,6 +35,12 @@ def two_steps[Prepared](
         return _say(f"{name}: interrupted; {go_on}", INTERRUPTED)
     except (ValueError, OSError, FloatingPointError) as error:
         return _say(f"{name}: stopped: {error}", STOPPED)
+
+
+def end_with_parent() -> Callable[[], None]:
+    """Something for a child process to begin with, so that it does not outlive its parent (Linux)."""
+    prctl = ctypes.CDLL(None).prctl  # found here: between fork and exec nothing must be loaded
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _say(line: str, code: int) -> int:

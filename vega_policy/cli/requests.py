@@ -67,7 +67,7 @@ def record_request(file: Path, request: Mapping[str, Any]) -> list[str | None]:
     Returns:
         The revisions, oldest first, each once in a row; None stands for one that is not known.
     """
-    has_begun = file.parent.is_dir() and any(file.parent.iterdir())
+    has_begun = any(not path.name.startswith(".") for path in file.parent.glob("*"))
     before = _read(file) if file.is_file() else {}
     revisions = of_sessions(REVISIONS, before if has_begun else None, git_revision())
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ class ActorConfig:
     """A policy in this process."""
 
     path: str | None = None  # vega-tiny, a checkpoint folder, a Hub id, or a YAML for an untrained policy
-    type: str | None = None  # hold: a policy that asks for no motion
+    type: str | None = None  # hold: asks for no motion, and for the width that the fingers have
     device: str | None = None  # e.g. cuda; the policy's own if not given
 
     def __post_init__(self) -> None:

@@ -24,7 +24,8 @@ from vega_policy.runtime.robots.dry_run import DryRun
 from vega_policy.runtime.robots.remote import RemoteArm
 from vega_policy.runtime.safety import Guard
 from vega_policy.runtime.sources import PolicyThread
-from vega_policy.runtime.specs import PolicySpec, libero_spec
+from vega_policy.runtime.specs import libero_spec
+from vega_policy.runtime.standing import Stay
 from vega_policy.runtime.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -130,12 +131,12 @@ def policy_source(
     Raises:
         SpecMismatchError: It does not fit the arm.
     """
-    name = f"vega-robot {config.robot.type}"
-    policy = _policy(config, libero_spec(tuple(arm.cameras), 7, arm.rate_hz, name), stack)
+    policy = _policy(config, arm, stack)
     return policy_thread(policy, observer, config.seed)
 
 
-def _policy(config: "RobotRunConfig", robot: PolicySpec, stack: ExitStack) -> Any:
+def _policy(config: "RobotRunConfig", arm: ArmConfig, stack: ExitStack) -> Any:
+    robot = libero_spec(tuple(arm.cameras), 7, arm.rate_hz, f"vega-robot {config.robot.type}")
     if config.server is not None:
         from vega_policy.runtime.client import PolicyClient, Retry
 
@@ -146,9 +147,7 @@ def _policy(config: "RobotRunConfig", robot: PolicySpec, stack: ExitStack) -> An
             )
         )
     if config.policy.type == "hold":
-        from vega_policy.rollouts.baselines import HoldPolicy
-
-        return HoldPolicy(7)
+        return Stay(arm.actions)
     from vega_policy.cli.policies import MakeLearned, PolicyConfig, policy_factory
     from vega_policy.runtime.serving import spec_of
 

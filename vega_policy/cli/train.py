@@ -14,10 +14,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.program import two_steps
+from vega_policy.cli.program import end_with_parent, two_steps
 
 if TYPE_CHECKING:
     from vega_policy.training.config import ClosedLoopConfig, TrainConfig
@@ -48,14 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return two_steps("vega-train", partial(_prepare, config), _start)
 
 
-def _prepare(config: "TrainConfig") -> "Run":
-    """Check the request, against that of the run to be resumed as well, and record it.
+def _prepare(config: "TrainConfig") -> "tuple[Run, TextIO | None]":
+    """Check the request, against that of the run to be resumed as well, and record it in a locked folder.
 
     Raises:
         ValueError: If something is asked for that cannot be, or was asked for otherwise before.
         OSError: If files are missing, or in the way.
     """
     from vega_policy.cli.requests import REQUEST, record_request, refuse_another_request, request_of
+    from vega_policy.rollouts.files import lock_folder
     from vega_policy.training.trainer import Run
 
     file, request = config.output_dir / REQUEST, request_of(config, config.dataset.root)
@@ -63,10 +64,29 @@ def _prepare(config: "TrainConfig") -> "Run":
         refuse_another_request(file, request, FREE_TO_CHANGE)
     if config.closed_loop.every:
         _check_closed_loop(config.closed_loop)
+    _check_wandb(config)
     run = Run(config, partial(play, config))
+    lock = None
     if run.is_main_process:
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(config.output_dir)
         record_request(file, request)
-    return run
+    return run, lock
+
+
+def _check_wandb(config: "TrainConfig") -> None:
+    """LeRobot goes on with the run's own page, which one that began without Weights & Biases does not have.
+
+    Raises:
+        ValueError: It has none.
+    """
+    is_new = not config.resume or not (config.output_dir / "checkpoints" / "last").exists()
+    if not config.wandb.enable or is_new or config.wandb.run_id is not None:
+        return
+    if not any((config.output_dir / "wandb").glob("latest-run/run-*")):
+        raise ValueError(
+            f"expected --wandb.enable=false, or a --wandb.run_id: {config.output_dir} began without wandb"
+        )
 
 
 def _check_closed_loop(settings: "ClosedLoopConfig") -> None:
@@ -83,7 +103,8 @@ def _check_closed_loop(settings: "ClosedLoopConfig") -> None:
     check_trials(MakeLibero(settings.protocol, settings.assets, strict=False), tasks, trials)
 
 
-def _start(run: "Run") -> int:
+def _start(prepared: "tuple[Run, TextIO | None]") -> int:
+    run, _ = prepared  # with the folder's lock
     run.start()
     return 0
 
@@ -102,7 +123,7 @@ def play(config: "TrainConfig", checkpoint: Path, step: int) -> Mapping[str, flo
         "vega_policy.cli.eval",
         *_options(config.closed_loop, checkpoint, folder),
     ]
-    if subprocess.run(command, check=False).returncode != 0:
+    if subprocess.run(command, check=False, preexec_fn=end_with_parent()).returncode != 0:
         print(f"vega-train: step {step} was not evaluated: {' '.join(command)} failed", file=sys.stderr)
         return {}
     summary = json.loads((folder / "summary.json").read_text())

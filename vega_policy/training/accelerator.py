@@ -7,15 +7,17 @@ Surprising: a loader of Accelerate counts epochs from 0 in every process and set
 its own count, so that a run resumed in its third pass over the data would begin with the order of the first.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from lerobot.datasets.sampler import EpisodeAwareSampler
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from vega_policy.training.averaging import WeightAverage
 from vega_policy.training.cache.dataset import CacheConfig, CachedDataset
@@ -68,9 +70,11 @@ class TrainingAccelerator(Accelerator):
             self.average = WeightAverage(policy, self._ema_decay)
         if self._cache.enabled:
             objects = tuple(self._cached(item, policy) for item in objects)
+        if self.num_processes > 1:
+            objects = tuple(_in_whole_rounds(item, self.num_processes) for item in objects)
         prepared = super().prepare(*objects, **options)
         for item, loader in zip(objects, prepared if len(objects) > 1 else (prepared,), strict=True):
-            if isinstance(item, DataLoader) and isinstance(item.sampler, EpisodeAwareSampler):
+            if isinstance(item, DataLoader) and isinstance(item.sampler, EpisodeAwareSampler | WholeRounds):
                 loader.iteration = item.sampler.state_dict()["epoch"]
         return prepared
 
@@ -103,19 +107,62 @@ class TrainingAccelerator(Accelerator):
             samples = CachedDataset(item.dataset, self._cache.root)
             if self._cache.features and policy.config.fusion.name != "none":
                 samples.add_features(item.dataset, self._cache.root, policy, self._cache.dtype)
-        return DataLoader(
-            samples,
-            batch_size=item.batch_size,
-            sampler=item.sampler,
-            num_workers=item.num_workers,
-            pin_memory=item.pin_memory,
-            drop_last=item.drop_last,
-            collate_fn=item.collate_fn,
-            prefetch_factor=item.prefetch_factor,
-            persistent_workers=item.persistent_workers,
-            multiprocessing_context=item.multiprocessing_context,
-            generator=item.generator,
-        )
+        return _like(item, samples, item.sampler)
+
+
+class WholeRounds(Sampler[int]):
+    """LeRobot's order, each epoch continued with its own head until all processes get equally many batches.
+
+    Accelerate would fill up with what it met first, and after resuming that is the middle of the epoch.
+
+    Args:
+        sampler: The order.
+        round_size: Samples that all processes take together in one step.
+    """
+
+    def __init__(self, sampler: EpisodeAwareSampler, round_size: int) -> None:
+        self._sampler, self._missing = sampler, -len(sampler) % round_size
+
+    def __iter__(self) -> Iterator[int]:
+        whole = copy.copy(self._sampler)
+        whole.load_state_dict({**self._sampler.state_dict(), "start_index": 0})
+        return chain(self._sampler, islice(iter(whole), self._missing))
+
+    def __len__(self) -> int:
+        return len(self._sampler) + self._missing
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that comes next."""
+        self._sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the order stands."""
+        return dict(self._sampler.state_dict())
+
+
+def _in_whole_rounds(item: Any, num_processes: int) -> Any:
+    """A loader whose epochs need no filling up; anything else as it is."""
+    if not isinstance(item, DataLoader) or not isinstance(item.sampler, EpisodeAwareSampler):
+        return item
+    round_size = (item.batch_size or 1) * num_processes
+    return _like(item, item.dataset, WholeRounds(item.sampler, round_size))
+
+
+def _like(loader: DataLoader[Any], samples: Any, sampler: Any) -> DataLoader[Any]:
+    """A loader with the same settings over other samples or in another order."""
+    return DataLoader(
+        samples,
+        batch_size=loader.batch_size,
+        sampler=sampler,
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        drop_last=loader.drop_last,
+        collate_fn=loader.collate_fn,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+    )
 
 
 def _draw_apart(loader: DataLoader[Any]) -> None:

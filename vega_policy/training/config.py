@@ -86,6 +86,10 @@ class TrainConfig:
                 "dataset.image_transforms change pictures in every epoch, cached features cannot follow: set "
                 "cache.enabled=false or dataset.image_transforms.enable=false"
             )
+        if self.cache.enabled and self.dataset.streaming:
+            raise ValueError(
+                "expected dataset.streaming=false with cache.enabled=true: a cache needs all frames"
+            )
 
 
 @dataclass

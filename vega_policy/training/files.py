@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 PARTIAL = ".partial"
 
 
@@ -19,7 +21,10 @@ def in_one_step(path: Path) -> Iterator[Path]:
     if old.exists() and not path.exists():  # a crash came between the two renames below
         old.replace(path)
     remove(partial)
-    yield partial
+    try:
+        yield partial
+    except SafetensorError as error:  # which is no OSError even where the disk is full
+        raise OSError(f"cannot write {path}: {error}") from error
     _sync_files(partial)
     if path.is_dir() and not path.is_symlink():  # which cannot be replaced by a rename alone
         remove(old)
@@ -33,6 +38,24 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file of text in one step."""
     with in_one_step(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def claim_space(file: Path, num_bytes: int | None = None) -> None:
+    """Take a file's space at once: a disk that fills up under a memory map kills the process.
+
+    Args:
+        file: Made if it is not there.
+        num_bytes: Its size; the one it says it has already if not given.
+
+    Raises:
+        OSError: The disk has not so much left.
+    """
+    with file.open("ab") as stream:
+        size = stream.seek(0, os.SEEK_END) if num_bytes is None else num_bytes
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            raise OSError(f"cannot keep {size / 2**20:.0f} MiB in {file} ({error.strerror})") from error
 
 
 def remove(path: Path) -> None:

@@ -18,6 +18,8 @@ class VideosConfig:
     validation_share: float = 0.05  # of the episodes, held out
 
     def __post_init__(self) -> None:
+        if self.max_episodes is not None and self.max_episodes < 2:
+            raise ValueError(f"expected videos.max_episodes of at least 2, or null, got {self.max_episodes}")
         if self.keep_every < 1 or self.frame_stride % self.keep_every:
             raise ValueError(
                 f"expected videos.frame_stride to be a multiple of videos.keep_every, "
@@ -36,7 +38,7 @@ class StageConfig:
     lr: float = 3e-3  # the peak
     warmup_steps: int = 50  # of steps
     weight_decay: float = 0.01  # AdamW's
-    grad_clip_norm: float = 1.0  # of all gradients together
+    grad_clip_norm: float = 1.0  # of all gradients together; 0 does not clip
     clip_every: int = 4  # each n-th step learns from clips of five frames, the others from single frames
     validate_every: int = 200  # steps
     save_every: int = 100  # steps
@@ -87,6 +89,12 @@ class PretrainConfig:
             raise ValueError(
                 "expected simulator.architecture, without which Wan's is the largest model's: start from "
                 "--config_path=configs/simulator/tiny.yaml"
+            )
+
+        if self.vae.crop_px % 8 or not 8 <= self.vae.crop_px <= self.simulator.image_size_px:
+            raise ValueError(
+                "expected vae.crop_px to be a multiple of the autoencoder's 8 pixels and at most "
+                f"simulator.image_size_px ({self.simulator.image_size_px}), got {self.vae.crop_px}"
             )
 
     @property

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vega_policy.simulators.geometry import letterbox
-from vega_policy.training.files import write_text
+from vega_policy.training.files import claim_space, write_text
 from vega_policy.training.libero_data import check_films
 from vega_policy.training.pretraining_config import VideosConfig
 
@@ -107,8 +107,8 @@ def list_films(config: VideosConfig) -> list[Film]:
     if meta.total_episodes < 2:
         raise ValueError(f"expected at least two episodes, one to hold out, got {meta.total_episodes}")
     wanted = min(config.max_episodes or meta.total_episodes, meta.total_episodes)
-    chosen = np.linspace(0, meta.total_episodes - 1, max(wanted, 2)).round().astype(int)
-    num_held_out = max(1, round(config.validation_share * len(chosen)))
+    chosen = np.linspace(0, meta.total_episodes - 1, wanted).round().astype(int)
+    num_held_out = min(max(1, round(config.validation_share * len(chosen))), len(chosen) - 1)
     held_out = set(chosen[np.linspace(0, len(chosen) - 1, num_held_out + 2).round().astype(int)[1:-1]])
     films = []
     for episode in chosen:
@@ -125,18 +125,18 @@ def _decode_all(
 ) -> None:
     shape = (num_rows, side_px, side_px, 3)
     pictures = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    claim_space(file)
     row = 0
     with tqdm(total=num_rows, desc="decoding", unit="frame") as bar:
-        for film, frames in _by_film(films):
+        for frames in _by_film(films):
             kept = frames[::keep_every]
             pictures[row : row + len(kept)] = _fit(kept, side_px, token_px)
             row += len(kept)
             bar.update(len(kept))
-            assert len(frames) == film.length
     pictures.flush()
 
 
-def _by_film(films: list[Film]) -> Iterator[tuple[Film, UInt8[NDArray[np.uint8], "frames height width 3"]]]:
+def _by_film(films: list[Film]) -> Iterator[UInt8[NDArray[np.uint8], "frames height width 3"]]:
     """Decodes each file once, from its beginning to the last film wanted of it."""
     decoder, position, current = None, 0, None
     for film in films:
@@ -145,11 +145,13 @@ def _by_film(films: list[Film]) -> Iterator[tuple[Film, UInt8[NDArray[np.uint8],
         assert decoder is not None
         frames = []
         while position < film.start + film.length:
-            frame = next(decoder)
+            frame = next(decoder, None)
+            if frame is None:
+                raise ValueError(f"{film.file} ends at frame {position}, expected {film.start + film.length}")
             if position >= film.start:
                 frames.append(frame.to_ndarray(format="rgb24"))
             position += 1
-        yield film, np.stack(frames)
+        yield np.stack(frames)
 
 
 def _decode(file: Path) -> Iterator[Any]:

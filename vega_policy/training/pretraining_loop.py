@@ -89,7 +89,7 @@ def train_step(stage: Stage, optimizer: torch.optim.Optimizer, step: int) -> dic
     _check_finite(losses["loss"], "loss", stage.name, step)
     optimizer.zero_grad()
     losses["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(stage.model.parameters(), stage.config.grad_clip_norm)
+    norm = nn.utils.clip_grad_norm_(stage.model.parameters(), stage.config.grad_clip_norm or math.inf)
     _check_finite(norm, "gradient", stage.name, step)
     optimizer.step()
     return {name: value.item() for name, value in losses.items()} | {"grad_norm": norm.item()}

@@ -8,7 +8,6 @@ repeated here.
 
 import logging
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,8 +109,9 @@ class Run:
     def _tidy(self) -> None:
         """Remove what a killed run left that this one will not go on with."""
         remove_unfinished(self._config.output_dir)
-        if not self._pipeline.resume:
-            shutil.rmtree(self._config.output_dir / LOGS_DIR, ignore_errors=True)
+        if not self._pipeline.resume:  # TensorBoard would show what comes to nothing beside what comes again
+            for events in (self._config.output_dir / LOGS_DIR).glob("events.out.tfevents.*"):
+                events.unlink()
 
     @contextmanager
     def _hooks(self) -> Iterator[None]:

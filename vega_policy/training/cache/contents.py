@@ -4,6 +4,7 @@ Pictures are the dataset's own, decoded. Features are the frozen simulator's tok
 the clip that ends at each frame: what the policy would compute in every step of training, once.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -31,10 +32,14 @@ Batches = Callable[[int, int], Mapping[str, Any]]
 """The collated samples from a first to before a last."""
 
 
-def ensure_pictures(root: Path, dataset: Any, camera: str) -> ArrayStore:
-    """The pictures of one camera of a LeRobot dataset, uint8, (frames, 3, height, width).
+def ensure_pictures(root: Path, dataset: Any, camera: str, frames: NDArray[np.int64]) -> ArrayStore:
+    """The pictures of one camera for every sample of a dataset, uint8, (samples, 3, height, width).
 
-    Those of episodes that were not chosen are black: from the Hub their films are not even downloaded.
+    Args:
+        root: Where caches are kept.
+        dataset: The LeRobot dataset.
+        camera: The key of its pictures.
+        frames: Each sample's number in the whole dataset, of which not all episodes may have been chosen.
 
     Raises:
         ValueError: If the films do not have the dataset's frames.
@@ -44,8 +49,8 @@ def ensure_pictures(root: Path, dataset: Any, camera: str) -> ArrayStore:
     if dataset.episodes is not None:
         key["episodes"] = dataset.episodes
     name = f"pictures-{camera.rsplit('.', 1)[-1]}"
-    store = ArrayStore(root, name, key, dataset.meta.total_frames, (channels, height, width), np.uint8)
-    store.ensure(lambda first, last: _decode(dataset, camera, first, last))
+    store = ArrayStore(root, name, key, len(frames), (channels, height, width), np.uint8)
+    store.ensure(lambda first, last: _decode(dataset, camera, frames[first:last]))
     return store
 
 
@@ -84,10 +89,13 @@ def ensure_features(
 def fingerprint(root: Path) -> str:
     """Changes when a file of a dataset does: names, sizes and times of change.
 
+    Folders that are links are followed: large films often lie elsewhere.
+
     Raises:
         FileNotFoundError: There are no files; all such folders would look alike.
     """
-    names = sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    found = [Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    names = sorted(path.relative_to(root) for path in found if path.is_file())
     files = [name for name in names if ".cache" not in name.parts]  # what the Hub's client keeps in there
     if not files:
         raise FileNotFoundError(f"expected a dataset's files in {root}, found none")
@@ -138,30 +146,23 @@ def _joined(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _decode(dataset: Any, camera: str, first: int, last: int) -> NDArray[np.uint8]:
+def _decode(dataset: Any, camera: str, frames: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Frames by their number in the dataset, episode by episode."""
-    meta, spans = dataset.meta, []
-    starts = np.asarray(meta.episodes["dataset_from_index"])
-    episode = int(np.searchsorted(starts, first, side="right")) - 1
-    while first < last:
-        row = meta.episodes[episode]
-        end = min(last, row["dataset_to_index"])
-        frames = range(first - row["dataset_from_index"], end - row["dataset_from_index"])
-        spans.append(_decode_span(dataset, camera, episode, frames))
-        first, episode = end, episode + 1
-    return np.concatenate(spans)
+    starts = np.asarray(dataset.meta.episodes["dataset_from_index"])
+    episodes = np.searchsorted(starts, frames, side="right") - 1
+    spans = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(episodes)) + 1)
+    return np.concatenate([_decode_span(dataset, camera, episodes[span[0]], frames[span]) for span in spans])
 
 
-def _decode_span(dataset: Any, camera: str, episode: int, frames: range) -> NDArray[np.uint8]:
-    """Frames of one episode by their number in it, through LeRobot's own decoder."""
+def _decode_span(
+    dataset: Any, camera: str, episode: np.int64, frames: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Frames of one episode by their number in the dataset, through LeRobot's own decoder."""
     from lerobot.datasets.video_utils import decode_video_frames
 
-    meta = dataset.meta
-    if dataset.episodes is not None and episode not in dataset.episodes:
-        height, width, channels = meta.features[camera]["shape"]
-        return np.zeros((len(frames), channels, height, width), np.uint8)
-    begin_s = meta.episodes[episode][f"videos/{camera}/from_timestamp"]
-    film = dataset.root / meta.get_video_file_path(episode, camera)
-    times_s = [begin_s + frame / meta.fps for frame in frames]
+    meta, row = dataset.meta, dataset.meta.episodes[int(episode)]
+    begin_s = row[f"videos/{camera}/from_timestamp"]
+    film = dataset.root / meta.get_video_file_path(int(episode), camera)
+    times_s = [begin_s + int(frame) / meta.fps for frame in frames - row["dataset_from_index"]]
     decoded: NDArray[np.uint8] = decode_video_frames(film, times_s, 1e-4, return_uint8=True).numpy()
     return decoded

@@ -58,13 +58,13 @@ class CachedDataset(Dataset[dict[str, Any]]):
         self._meta = dataset.meta
         self._deltas: Mapping[str, list[int]] = dataset.reader.delta_indices or {}
         self._columns, self._texts = _columns(dataset)
-        self._pictures = {key: ensure_pictures(root, dataset, key) for key in dataset.meta.video_keys}
         self._features: ArrayStore | None = None
         self._maps: dict[str, NDArray[Any]] = {}
         bounds = (self._meta.episodes["dataset_from_index"], self._meta.episodes["dataset_to_index"])
         self._starts, self._ends = (np.asarray(bound) for bound in bounds)
-        absolute = self._columns["index"].numpy()
-        self._position = {int(frame): position for position, frame in enumerate(absolute)}
+        frames = self._columns["index"].numpy()
+        self._position = {int(frame): position for position, frame in enumerate(frames)}
+        self._pictures = {key: ensure_pictures(root, dataset, key, frames) for key in dataset.meta.video_keys}
 
     def add_features(self, dataset: Any, root: Path, policy: "VegaPolicy", dtype: str) -> None:
         """Keep the simulator's features of every sample, and give them with it."""
@@ -78,24 +78,23 @@ class CachedDataset(Dataset[dict[str, Any]]):
         sample: dict[str, Any] = {key: column[position] for key, column in self._columns.items()}
         frame, episode = int(sample["index"]), int(sample["episode_index"])
         windows = {key: self._window(frame, episode, deltas) for key, deltas in self._deltas.items()}
-        for key, (frames, is_pad) in windows.items():
+        for key, (positions, is_pad) in windows.items():
             sample[f"{key}_is_pad"] = torch.from_numpy(is_pad)
             if key in self._columns:
-                sample[key] = self._columns[key][[self._position[int(one)] for one in frames]]
+                sample[key] = self._columns[key][positions]
         for key in self._pictures:
-            wanted = windows[key][0] if key in windows else frame
+            wanted = windows[key][0] if key in windows else position
             sample[key] = torch.from_numpy(np.array(self._map(key)[wanted]))
         if self._features is not None:
             sample[SIMULATED] = torch.from_numpy(np.array(self._map(SIMULATED)[position]))
         return {**sample, "task": self._texts[int(sample["task_index"])]}
 
-    def _window(
-        self, frame: int, episode: int, deltas: list[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Frames of a window, held at the episode's ends, and which of them were held."""
+    def _window(self, frame: int, episode: int, deltas: list[int]) -> tuple[list[int], NDArray[np.bool_]]:
+        """Positions of a window's frames, held at the episode's ends, and which of them were held."""
         wanted = frame + np.asarray(deltas)
         start, end = self._starts[episode], self._ends[episode]
-        return np.clip(wanted, start, end - 1), (wanted < start) | (wanted >= end)
+        frames = np.clip(wanted, start, end - 1)
+        return [self._position[int(frame)] for frame in frames], (wanted < start) | (wanted >= end)
 
     def _map(self, key: str) -> NDArray[Any]:
         """The open array; each process that loads data opens its own."""

@@ -6,7 +6,6 @@ is never opened, a torn or altered block is computed again, and an interrupted f
 
 import fcntl
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
+
+from vega_policy.training.files import claim_space, remove
 
 Fill = Callable[[int, int], NDArray[Any]]
 """Computes the rows from a first to before a last."""
@@ -114,14 +115,11 @@ class ArrayStore:
         return key_file.read_text() == self._key and values.stat().st_size == self._num_bytes
 
     def _begin(self) -> None:
-        """An empty array; the key comes last, so that what lacks it counts as nothing.
-
-        Its space is taken at once: a disk that fills up under a memory map kills the process.
-        """
+        """An empty array; the key comes last, so that what lacks it counts as nothing."""
         for name in ("key.json", "checksums.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
-        with (self.folder / "values.bin").open("wb") as values:
-            os.posix_fallocate(values.fileno(), 0, self._num_bytes)
+        remove(self.folder / "values.bin")
+        claim_space(self.folder / "values.bin", self._num_bytes)
         (self.folder / "key.json").write_text(self._key)
 
     def _write(self, array: NDArray[Any], first: int, last: int, rows: NDArray[Any]) -> None:
