@@ -1,19 +1,20 @@
 """Plays episodes until every task has as many recordings as asked for.
 
 The recordings do not depend on the number of workers or on interruptions: a task's are always its first so
-many trials that are worth keeping. A trial without success is replaced by the next one, up to a limit.
+many trials that are worth keeping. A trial without success is at once replaced by the next, up to a limit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from tqdm import tqdm
 
-from vega_policy.rollouts.episode import Episode, Row, Task, episode_seed
+from vega_policy.rollouts.episode import Episode, EpisodeKey, Row, Task, episode_seed
 from vega_policy.rollouts.folder import ResultsFolder
 from vega_policy.rollouts.stage import Job
-from vega_policy.rollouts.workers import play
+from vega_policy.rollouts.workers import Schedule, play
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,19 @@ class Wanted:
         good = [row for row in rows if _is_of(row, task) and row.outcome in outcomes]
         return sorted(good, key=lambda row: row.trial)[: self.episodes]
 
-    def next_round(self, rows: Sequence[Row]) -> list[Episode]:
-        """The episodes to play next; none when every task is complete or given up."""
-        return [episode for task in self.tasks for episode in self._next_trials(task, rows)]
+    def still_to_play(self, rows: Sequence[Row], underway: Collection[EpisodeKey]) -> list[Episode]:
+        """The episodes to begin now; none when what is played and `underway` may be all that is needed."""
+        return [episode for task in self.tasks for episode in self._next_trials(task, rows, underway)]
 
-    def _next_trials(self, task: Task, rows: Sequence[Row]) -> list[Episode]:
-        """The lowest trials not yet played, as many as recordings are missing."""
-        played = {row.trial for row in rows if _is_of(row, task)}
-        missing = self.episodes - len(self.kept(task, rows))
-        free = [trial for trial in range(self.max_trials) if trial not in played]
-        return [Episode(task, trial, seed=self._seed(task, trial)) for trial in free[:missing]]
+    def _next_trials(
+        self, task: Task, rows: Sequence[Row], underway: Collection[EpisodeKey]
+    ) -> list[Episode]:
+        """The lowest trials not yet begun, as many as would be missing if all underway were good."""
+        begun = {trial for *place, trial in underway if place == [task.suite, task.task_id]}
+        missing = self.episodes - len(self.kept(task, rows)) - len(begun)
+        begun |= {row.trial for row in rows if _is_of(row, task)}
+        free = (trial for trial in range(self.max_trials) if trial not in begun)
+        return [Episode(task, trial, seed=self._seed(task, trial)) for trial in islice(free, max(0, missing))]
 
     def _seed(self, task: Task, trial: int) -> int:
         """Differs from the seed of the evaluation's episode of the same name."""
@@ -74,17 +78,23 @@ def collect(
     Raises:
         ValueError: If an environment does not come from where those of the earlier recordings came from.
     """
+    schedule, underway = Schedule(()), set[EpisodeKey]()
+
+    def begin_more() -> None:
+        for episode in wanted.still_to_play(list(folder.rows.values()), underway):
+            schedule.put_back(episode)
+            underway.add(episode.key)
+
+    begin_more()
+    workers = min(num_workers, len(underway))
     with _progress(wanted, folder) as bar:
-        while episodes := wanted.next_round(list(folder.rows.values())):
-            for row in play(
-                episodes,
-                job,
-                num_workers=min(num_workers, len(episodes)),
-                time_limit_s=time_limit_s,
-                on_built=folder.confirm_environment,
-            ):
-                folder.append(row)
-                _show(bar, wanted, folder)
+        for row in play(
+            schedule, job, num_workers=workers, time_limit_s=time_limit_s, on_built=folder.confirm_environment
+        ):
+            folder.append(row)
+            underway.remove(row.key)
+            begin_more()
+            _show(bar, wanted, folder)
     return {task: wanted.kept(task, folder.rows.values()) for task in wanted.tasks}
 
 

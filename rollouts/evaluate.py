@@ -13,7 +13,7 @@ from vega_policy.rollouts.recorders import video_name
 from vega_policy.rollouts.report.render import render_report
 from vega_policy.rollouts.results import Summary, measure_throughput, summarise
 from vega_policy.rollouts.stage import EnvFactory, Job, PolicyFactory
-from vega_policy.rollouts.workers import play
+from vega_policy.rollouts.workers import Schedule, play
 
 
 def plan(tasks: Iterable[Task], trials: range, base_seed: int, num_videos: int) -> list[Episode]:
@@ -67,7 +67,7 @@ def evaluate(
     try:
         with _progress(episodes, folder) as bar:
             for row in play(
-                pending,
+                Schedule(pending),
                 job,
                 num_workers=num_workers,
                 time_limit_s=time_limit_s,

@@ -57,7 +57,7 @@ class Schedule:
 
 
 def play(
-    episodes: Iterable[Episode],
+    schedule: Schedule,
     job: Job,
     *,
     num_workers: int,
@@ -67,19 +67,20 @@ def play(
     """Play episodes in worker processes and yield each row as soon as its episode ends.
 
     Args:
-        episodes: In any order; the rows do not depend on it.
+        schedule: The episodes, in any order; the rows do not depend on it. After each row more may be put
+            in.
         job: Factories of environment and policy.
         num_workers: Number of processes.
         time_limit_s: How long a worker may be silent before it is killed.
         on_built: Called with the provenance of every environment that is built. What it raises ends the run.
 
     Yields:
-        One row per episode, in the order in which they end. Closing the generator stops the workers.
+        A row for each episode, in the order in which they end. Closing the generator stops the workers.
 
     Raises:
         AllFailingError: None of the first episodes came to an end: nobody waits for thousands more.
     """
-    schedule, attempts = Schedule(episodes), Counter[EpisodeKey]()
+    attempts = Counter[EpisodeKey]()
     errors: list[Row] | None = []
     workers = [_Worker(job) for _ in range(num_workers)]
     try:

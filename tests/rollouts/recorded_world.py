@@ -138,15 +138,24 @@ class Mortal(gymnasium.Wrapper):
 
 
 def record(
-    path, episodes=4, *, max_trials=40, disturbance=None, learner=None, num_workers=2, resume=False, **world
+    path,
+    episodes=4,
+    *,
+    tasks=(TASK,),
+    max_trials=40,
+    disturbance=None,
+    learner=None,
+    num_workers=2,
+    resume=False,
+    **world,
 ):
-    """Record demonstrations; returns the rows of those to use."""
+    """Record demonstrations; returns the rows of those to use, of the first task."""
     make_env = RecordedWorld(path / "line", **world)
-    wanted = Wanted([TASK], episodes, max_trials, make_env.keep_failures, base_seed=0)
+    wanted = Wanted(tasks, episodes, max_trials, make_env.keep_failures, base_seed=0)
     folder = ResultsFolder(path, {}, resume=resume, num_episodes=episodes, num_videos=0)
     make_policy = MakeDemonstrator(MakeLineExpert(), learner, disturbance or Disturbance())
     job = Job(make_env, make_policy, path)
-    return collect(wanted, job, folder, num_workers=num_workers, time_limit_s=60.0)[TASK]
+    return collect(wanted, job, folder, num_workers=num_workers, time_limit_s=60.0)[tasks[0]]
 
 
 def paths(folder: Path, rows) -> list[Path]:

@@ -1,5 +1,6 @@
 """Collections of a tiny world in real worker processes: what is recorded, what is replaced, what resumes."""
 
+import json
 from pathlib import Path
 
 import av
@@ -21,6 +22,7 @@ from recorded_world import (
 
 from vega_policy.rollouts import recording
 from vega_policy.rollouts.demonstrator import Demonstrator, Disturbance
+from vega_policy.rollouts.episode import Task
 from vega_policy.rollouts.recording import EpisodeWriter, read_recording
 
 
@@ -78,6 +80,14 @@ def test_failures_are_replaced_by_the_next_trials(plain) -> None:
     trials = [row.trial for row in rows]
     assert trials == sorted(trials)
     assert {path.name for path in (folder / "line").iterdir()} == {path.name for path in paths(folder, rows)}
+
+
+def test_a_worker_replaces_a_failure_before_it_leaves_the_task(tmp_path: Path) -> None:
+    record(tmp_path, 4, tasks=(Task("line", 1, "go home again"), TASK), num_workers=1)
+    rows = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    order = [row["task_id"] for row in rows]
+    assert order == sorted(order, reverse=True)
+    assert "failure" in {row["outcome"] for row in rows if row["task_id"] == 1}
 
 
 def test_recordings_depend_on_neither_workers_nor_interruptions(plain, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from vega_policy.rollouts.episode import Row
 from vega_policy.rollouts.evaluate import plan
 from vega_policy.rollouts.folder import read_rows
 from vega_policy.rollouts.stage import Job
-from vega_policy.rollouts.workers import AllFailingError, play
+from vega_policy.rollouts.workers import AllFailingError, Schedule, play
 
 TIMINGS = ("wall_s", "env_s", "policy_s")
 
@@ -103,7 +103,9 @@ def test_a_run_in_which_nothing_comes_to_an_end_is_given_up(tmp_path: Path) -> N
     played: list[Row] = []
     episodes = plan(TASKS[:2], range(4), 0, 0)
     with pytest.raises(AllFailingError, match=r"(?s)first 5 episodes all .* fell over"):
-        played.extend(play(episodes, job, num_workers=2, time_limit_s=60.0, on_built=lambda _: None))
+        played.extend(
+            play(Schedule(episodes), job, num_workers=2, time_limit_s=60.0, on_built=lambda _: None)
+        )
     assert [row.outcome for row in played] == ["error"] * 5
 
 
