@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 import torch
 from lerobot.configs.types import NormalizationMode  # noqa: F401  (registers LeRobot's types)
-from lerobot.datasets import video_utils
+from lerobot.datasets import EpisodeAwareSampler, video_utils
 from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.factory import make_policy
 from small_data import make_dataset
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 from torchvision.transforms.v2 import Identity
 
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.features import SIMULATED
 from vega_policy.modeling_vega import VegaPolicy
+from vega_policy.training.accelerator import TrainingAccelerator
 from vega_policy.training.cache import store as store_room
 from vega_policy.training.cache.contents import ensure_pictures, fingerprint
-from vega_policy.training.cache.dataset import CachedDataset
+from vega_policy.training.cache.dataset import CacheConfig, CachedDataset
+from vega_policy.training.cache.shift import shifted
 from vega_policy.training.cache.store import ArrayStore
 
 ROWS = np.arange(20, dtype=np.float32).reshape(10, 2)
@@ -262,3 +264,70 @@ def test_transforms_are_refused(small_dataset: Path, tmp_path: Path) -> None:
     transformed = LeRobotDataset("local/data", root=small_dataset, image_transforms=Identity())
     with pytest.raises(ValueError, match=r"cache\.enabled=false"):
         CachedDataset(transformed, tmp_path)
+
+
+def test_a_shift_moves_a_sample_as_a_whole_and_repeats_the_edge() -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 12), dtype=np.uint8)
+    assert shifted(clip, frame=7, camera=0, most_px=0) is clip
+    moves = set()
+    for frame in range(60):
+        moved = shifted(clip, frame, camera=0, most_px=2)
+        padded = np.pad(clip, [(0, 0), (0, 0), (2, 2), (2, 2)], mode="edge")
+        found = [
+            (down, right)
+            for down in range(-2, 3)
+            for right in range(-2, 3)
+            if np.array_equal(moved, padded[..., 2 - down : 18 - down, 2 - right : 14 - right])
+        ]
+        assert len(found) == 1
+        moves.update(found)
+    assert len(moves) > 20, "of 25 there are"
+    assert not np.array_equal(shifted(clip, 1, 0, 2), shifted(clip, 1, 1, 2)), "cameras move apart"
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_both_streams_follow_a_shift(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, history: bool
+) -> None:
+    config = with_history(small_policy) if history else small_policy
+    plain = plain_dataset(small_dataset, config)
+    policy = make_policy(config, ds_meta=plain.meta)
+    assert isinstance(policy, VegaPolicy)
+    still, moving = CachedDataset(plain, tmp_path), CachedDataset(plain, tmp_path, shift_px=3)
+    for cached in (still, moving):
+        cached.add_features(plain, tmp_path, policy, "float32")
+    assert len(list(tmp_path.glob("pictures-*"))) == 2, "the same pictures, one array for each camera"
+    assert len(list(tmp_path.glob("features-*"))) == 2, "other features"
+    samples = [moving[position] for position in range(0, len(moving), 5)]
+    for sample in samples:
+        for camera, key in enumerate(config.cameras):
+            original = still[int(sample["index"])][key].numpy()
+            assert np.array_equal(sample[key], shifted(original, int(sample["index"]), camera, 3))
+    batch = default_collate(samples)
+    clips = policy.cameras.clips({key: batch[key].float() / 255 for key in config.cameras})
+    expected = policy.simulate(clips)
+    assert expected is not None
+    assert torch.allclose(batch[SIMULATED], expected, atol=1e-5)
+
+
+def test_held_out_pictures_are_not_moved(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    plain = plain_dataset(small_dataset, small_policy)
+    policy = make_policy(small_policy, ds_meta=plain.meta)
+    bounds = (plain.meta.episodes[f"dataset_{end}_index"] for end in ("from", "to"))
+    training = DataLoader(plain, sampler=EpisodeAwareSampler(*bounds, shuffle=True))
+    settings = CacheConfig(enabled=True, root=tmp_path, shift_px=3)
+    accelerator = TrainingAccelerator("cpu", "no", settings, None, lambda _: None)
+    _, moved, held_out = accelerator.prepare(policy, training, DataLoader(plain))
+    (key, *_) = small_policy.cameras
+    pairs = [(moved.dataset[row][key], held_out.dataset[row][key], plain[row][key]) for row in range(20)]
+    assert all(torch.equal(other, original) for _, other, original in pairs)
+    assert any(not torch.equal(picture, original) for picture, _, original in pairs)
+
+
+def test_a_shift_without_a_cache_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"cache\.enabled=true"):
+        CacheConfig(shift_px=2)
+    with pytest.raises(ValueError, match=r"at least 0, got -1"):
+        CacheConfig(enabled=True, shift_px=-1)

@@ -84,7 +84,7 @@ class TrainConfig:
         if self.cache.enabled and self.dataset.image_transforms.enable:
             raise ValueError(
                 "dataset.image_transforms change pictures in every epoch, cached features cannot follow: set "
-                "cache.enabled=false or dataset.image_transforms.enable=false"
+                "cache.enabled=false, or cache.shift_px instead of dataset.image_transforms.enable"
             )
         if self.cache.enabled and self.dataset.streaming:
             raise ValueError(

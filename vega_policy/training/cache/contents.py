@@ -55,7 +55,13 @@ def ensure_pictures(root: Path, dataset: Any, camera: str, frames: NDArray[np.in
 
 
 def ensure_features(
-    root: Path, dataset: Any, policy: "VegaPolicy", batches: Batches, num_rows: int, dtype: str
+    root: Path,
+    dataset: Any,
+    policy: "VegaPolicy",
+    batches: Batches,
+    num_rows: int,
+    dtype: str,
+    changes: Mapping[str, Any],
 ) -> ArrayStore:
     """The simulator's tokens for every sample of a dataset, (samples, cameras, tokens, dim).
 
@@ -66,6 +72,7 @@ def ensure_features(
         batches: The samples with their pictures.
         num_rows: Number of samples.
         dtype: `float16` or `float32`, of what is stored.
+        changes: What was done to the dataset's pictures, part of the key.
 
     Raises:
         ValueError: If the values do not fit `dtype`.
@@ -80,6 +87,7 @@ def ensure_features(
         "data": fingerprint(Path(dataset.root)),
         "episodes": dataset.episodes,
         **_features_key(policy),
+        **changes,
     }
     store = ArrayStore(root, "features", key, num_rows, tuple(row.shape[1:]), dtype)
     store.ensure(lambda first, last: _simulate(policy, batches, first, last))

@@ -1,7 +1,7 @@
 """A LeRobot dataset whose pictures and features come from memory maps; the samples are the same otherwise.
 
 Reading a sample through LeRobot decodes films and formats a table row, tens of milliseconds; here it is a few
-copies. Image transforms of the dataset are refused: the features would not follow them.
+copies. Image transforms of the dataset are refused: the features would not follow them, as they do `shifted`.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, default_collate
 
 from vega_policy.features import SIMULATED
 from vega_policy.training.cache.contents import ensure_features, ensure_pictures
+from vega_policy.training.cache.shift import shifted
 from vega_policy.training.cache.store import ArrayStore
 from vega_policy.training.libero_data import check_films
 
@@ -31,8 +32,15 @@ class CacheConfig:
     root: Path = Path("outputs/cache")  # one folder for each array
     features: bool = True  # keep the simulator's features too, not only pictures
     dtype: str = "float16"  # of stored features; rounding changes a value by at most 2^-11 of it
+    shift_px: int = 0  # train on pictures moved by up to so many pixels, each sample's always alike
 
     def __post_init__(self) -> None:
+        if self.shift_px < 0:
+            raise ValueError(f"expected --cache.shift_px of at least 0, got {self.shift_px}")
+        if self.shift_px and not self.enabled:
+            raise ValueError(
+                "cache.shift_px moves cached pictures: set cache.enabled=true, or use image_transforms"
+            )
         if self.dtype not in ("float16", "float32"):
             raise ValueError(f"expected cache.dtype float16 or float32, got {self.dtype!r}")
 
@@ -43,17 +51,19 @@ class CachedDataset(Dataset[dict[str, Any]]):
     Args:
         dataset: A LeRobotDataset that is on disk, with or without a choice of episodes.
         root: Where caches are kept.
+        shift_px: How far a sample's pictures are moved at most, before anything sees them.
 
     Raises:
         ValueError: If the dataset transforms its images, or its pictures are not films.
     """
 
-    def __init__(self, dataset: Any, root: Path) -> None:
+    def __init__(self, dataset: Any, root: Path, shift_px: int = 0) -> None:
         if dataset.image_transforms is not None:
             raise ValueError(
                 "dataset.image_transforms change pictures in every epoch, cached features cannot follow: "
-                "set cache.enabled=false or dataset.image_transforms.enable=false"
+                "set cache.enabled=false, or cache.shift_px instead of dataset.image_transforms.enable"
             )
+        self._shift_px = shift_px
         check_films(dataset.meta)
         self._meta = dataset.meta
         self._deltas: Mapping[str, list[int]] = dataset.reader.delta_indices or {}
@@ -68,7 +78,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
 
     def add_features(self, dataset: Any, root: Path, policy: "VegaPolicy", dtype: str) -> None:
         """Keep the simulator's features of every sample, and give them with it."""
-        self._features = ensure_features(root, dataset, policy, self._batch, len(self), dtype)
+        moved = {"shift_px": self._shift_px} if self._shift_px else {}
+        self._features = ensure_features(root, dataset, policy, self._batch, len(self), dtype, moved)
 
     def __len__(self) -> int:
         return len(self._columns["index"])
@@ -82,9 +93,10 @@ class CachedDataset(Dataset[dict[str, Any]]):
             sample[f"{key}_is_pad"] = torch.from_numpy(is_pad)
             if key in self._columns:
                 sample[key] = self._columns[key][positions]
-        for key in self._pictures:
+        for camera, key in enumerate(self._pictures):
             wanted = windows[key][0] if key in windows else position
-            sample[key] = torch.from_numpy(np.array(self._map(key)[wanted]))
+            pictures = shifted(self._map(key)[wanted], frame, camera, self._shift_px)
+            sample[key] = torch.from_numpy(np.array(pictures))
         if self._features is not None:
             sample[SIMULATED] = torch.from_numpy(np.array(self._map(SIMULATED)[position]))
         return {**sample, "task": self._texts[int(sample["task_index"])]}
