@@ -26,7 +26,7 @@ FORMAT = 1
 NO_EFFECT = ("prompt_path", "compile", "cuda_graph", "source", "revision")
 """Of the simulator's configuration: where weights come from, whose values count, and how they are run."""
 
-FEATURE_BATCH, SPREAD = 4, 16
+FEATURE_BATCH, SPREAD = 16, 16
 
 Batches = Callable[[int, int], Mapping[str, Any]]
 """The collated samples from a first to before a last."""
