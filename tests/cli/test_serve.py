@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vega_policy.cli import sim_arm
 from vega_policy.cli.policies import PolicyConfig
 from vega_policy.cli.serve import ServeConfig, listen_of, main
 
@@ -25,7 +26,7 @@ POLICY = "--policy.path=configs/policy/vega_tiny.yaml"
         ([POLICY, "--control_hz=0"], "expected --control_hz > 0"),
         ([POLICY, "--control_hz=nan"], "expected --control_hz > 0"),
         ([POLICY, "--max_wait_ms=nan"], "expected --max_wait_ms >= 0"),
-        ([POLICY, "--port=99999"], "expected --port <= 65535, got 99999"),
+        ([POLICY, "--port=99999"], "expected --port in 0..65535, got 99999"),
         ([POLICY, "--prot=1"], "did you mean --port?"),
     ],
 )
@@ -33,6 +34,11 @@ def test_a_mistake_ends_with_one_line(
     arguments: list[str], message: str, error_line: Callable[..., str]
 ) -> None:
     assert message in error_line(main, arguments)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_the_simulated_arm_refuses_no_port_with_one_line(port: int, error_line: Callable[..., str]) -> None:
+    assert f"expected --port in 0..65535, got {port}" in error_line(sim_arm.main, [f"--port={port}"])
 
 
 def test_the_token_is_read_from_its_file(tmp_path: Path) -> None:

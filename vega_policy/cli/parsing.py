@@ -20,6 +20,8 @@ from draccus.argparsing import ArgumentParser
 from draccus.cfgparsing import load_config
 from draccus.utils import CONFIG_ARG, DecodingError, DraccusException, ParsingError
 
+MAX_PORT = 65535
+
 
 def parse[Config](
     config_class: type[Config], argv: Sequence[str] | None = None, prog: str | None = None
@@ -66,6 +68,16 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], kind: str, prefix
         nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
         hint = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known: {', '.join(choices)}"
         raise ValueError(f"unknown {kind} {prefix}{name}; {hint}")
+
+
+def check_port(port: int) -> None:
+    """Refuse what cannot be listened on; 0 takes any free port.
+
+    Raises:
+        ValueError: It is no port.
+    """
+    if not 0 <= port <= MAX_PORT:
+        raise ValueError(f"expected --port in 0..{MAX_PORT}, got {port}")
 
 
 def _kept_defaults(config: Any, given: Sequence[str], prefix: str = "") -> Iterator[str]:

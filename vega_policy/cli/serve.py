@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vega_policy.cli.parsing import parse, refuse_unknown
+from vega_policy.cli.parsing import check_port, parse, refuse_unknown
 from vega_policy.cli.policies import MakeLearned, PolicyConfig, policy_factory
 from vega_policy.cli.provenance import checkpoint_sha256, local_checkpoint
 from vega_policy.runtime.server import Listen, PolicyServer
 
-MAX_PORT = 65535
 OBSERVATIONS = ("libero", "openpi_libero")
 
 
@@ -40,11 +39,10 @@ class ServeConfig:
     max_message_mib: int = 16  # a larger message ends its connection
 
     def __post_init__(self) -> None:
-        for name, least in {"port": 0, "max_batch": 1, "max_wait_ms": 0, "max_message_mib": 1}.items():
+        for name, least in {"max_batch": 1, "max_wait_ms": 0, "max_message_mib": 1}.items():
             if not least <= getattr(self, name) < math.inf:
                 raise ValueError(f"expected --{name} >= {least}, got {getattr(self, name)}")
-        if self.port > MAX_PORT:
-            raise ValueError(f"expected --port <= {MAX_PORT}, got {self.port}")
+        check_port(self.port)
         refuse_unknown([self.observation], OBSERVATIONS, "--observation")
         if not 0 < self.control_hz < math.inf:
             raise ValueError(f"expected --control_hz > 0 and finite, got {self.control_hz}")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vega_policy.cli.parsing import parse
+from vega_policy.cli.parsing import check_port, parse
 
 if TYPE_CHECKING:
     from vega_policy.envs.libero.arm import LiberoArm
@@ -53,6 +53,10 @@ class SimArmProcessConfig(SimArmConfig):
 
     port: int = 0  # to listen on; 0 takes any free port
     with_parent: bool = False  # end when standard input ends
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_port(self.port)
 
 
 class SimDriver:
