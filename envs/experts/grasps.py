@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vega_policy.envs.experts.geometry import (
+    DOWN,
     UP,
     Matrix,
     Pose,
@@ -32,6 +33,8 @@ GOOD_DEPTH_M = 0.020
 MAX_PAIRS = 250
 APART_M = 0.012
 SIDE, SIDE_COST_PER_M = np.array([0.0, -1.0]), 4.0  # the robot's right
+TURN_COST_PER_RAD = 0.6
+"""Of a round thing any two sides will do: cheap turns would let small things choose, now these, now those."""
 EASY_REACH_M = 0.70  # beyond, a vertical hand straightens the elbow, and then it gets stuck
 FAR_COST_PER_M = 14.0
 STEEP, STEEPEST = 0.6, 0.9
@@ -96,35 +99,39 @@ def upright_grasps(
         pinches = find_pinches(surface, rng, STEEPEST)
     if not len(pinches.middles):
         return []
+    rotations = [hand_rotation(unit(axis * [1.0, 1.0, 0.0]), -UP) for axis in pinches.axes]
     far = np.linalg.norm((pinches.middles - base)[:, :2], axis=1) - EASY_REACH_M
     costs = _pinch_costs(pinches, surface, centre_of_mass) + FAR_COST_PER_M * np.maximum(far, 0.0)
+    costs += [_turn_cost(rotation) for rotation in rotations]
     grasps = []
     for index in _spread(pinches.middles, np.argsort(costs))[:MAX_PAIRS]:
-        rotation = hand_rotation(unit(pinches.axes[index] * [1.0, 1.0, 0.0]), -UP)
-        site = pinches.middles[index] + PAD_ABOVE_SITE_M * rotation[:, 2]
-        grasps.append(Grasp(Pose(site, rotation), float(pinches.widths_m[index]), float(costs[index])))
+        site = pinches.middles[index] + PAD_ABOVE_SITE_M * rotations[index][:, 2]
+        hand = Pose(site, rotations[index])
+        grasps.append(Grasp(hand, float(pinches.widths_m[index]), float(costs[index])))
     return grasps
 
 
-def leaning(grasps: list[Grasp], lean_rad: float, current: Matrix) -> list[Grasp]:
+def leaning(grasps: list[Grasp], lean_rad: float) -> list[Grasp]:
     """Return upright grasps with the hand leaning about its closing axis, cheapest first.
 
     Args:
-        grasps: Upright grasps.
+        grasps: Upright grasps, cheapest first.
         lean_rad: The angle; about the closing axis of the upright hand.
-        current: The hand's current rotation; turning far from it costs.
     """
-    return sorted((_leaned(grasp, lean_rad, current) for grasp in grasps), key=lambda grasp: grasp.cost)
+    return [_leaned(grasp, lean_rad) for grasp in grasps]
 
 
-def _leaned(grasp: Grasp, lean_rad: float, current: Matrix) -> Grasp:
+def _leaned(grasp: Grasp, lean_rad: float) -> Grasp:
     closing = grasp.hand.rotation[:, 0]
     rotation = hand_rotation(closing, rotation_about(closing, lean_rad) @ -UP)
     pads = grasp.hand.position + PAD_ABOVE_SITE_M * UP
-    # A quarter turn to the left and one to the right are as far: always the same one, as with sides.
-    turn_cost = 0.15 * angle_between(current, rotation) - 0.05 * rotation[1, 1]
-    cost = grasp.cost + turn_cost + 0.5 * abs(lean_rad)
-    return Grasp(Pose(pads + PAD_ABOVE_SITE_M * rotation[:, 2], rotation), grasp.width_m, float(cost))
+    site = pads + PAD_ABOVE_SITE_M * rotation[:, 2]
+    return Grasp(Pose(site, rotation), grasp.width_m, grasp.cost + 0.5 * abs(lean_rad))
+
+
+def _turn_cost(rotation: Matrix) -> float:
+    """From the rotation after a reset, not from where the hand is; like turns are always the same one."""
+    return TURN_COST_PER_RAD * angle_between(DOWN, rotation) - 0.05 * float(rotation[1, 1])
 
 
 def _pinch_costs(pinches: Pinches, surface: Surface, centre_of_mass: Vector) -> Float[np.ndarray, " n"]:

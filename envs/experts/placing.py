@@ -109,7 +109,7 @@ class PutPlanner:
         surface, centre = self._world.surface(subject), self._world.centre_of_mass(subject)
         upright = upright_grasps(surface, centre, self._world.base, self._rng)
         for lean_deg in LEANS_DEG:
-            grasps = leaning(upright, float(np.radians(lean_deg)), self._world.hand.rotation)
+            grasps = leaning(upright, float(np.radians(lean_deg)))
             if exit_ is not UP:
                 grasps = [grasp for grasp in grasps if grasp.hand.rotation[:, 2] @ exit_ < POINTS_IN]
             yield from grasps[:GRASPS]

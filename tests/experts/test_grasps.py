@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vega_policy.envs.experts.geometry import UP, rotation_about
+from vega_policy.envs.experts.geometry import DOWN, UP, rotation_about
 from vega_policy.envs.experts.grasps import MAX_WIDTH_M, Grasp, upright_grasps
 from vega_policy.envs.experts.surface import Surface
 
@@ -25,8 +25,18 @@ def carton(roll_deg: float, size_m: tuple[float, float, float] = (LONG_M, WIDE_M
     return Surface(CENTRE + np.concatenate(points) @ turn.T, np.concatenate(normals) @ turn.T)
 
 
-def grasps(surface: Surface) -> list[Grasp]:
-    return upright_grasps(surface, CENTRE, np.array([-0.6, 0.0, 0.0]), np.random.default_rng(0))
+def can(turn_deg: float, radius_m: float = 0.025) -> Surface:
+    """An upright can of sixteen flat sides, turned about its middle."""
+    angles = np.radians(turn_deg + 22.5 * np.arange(16))
+    ring = np.stack([np.cos(angles), np.sin(angles), np.zeros(16)], axis=1)
+    along = np.stack([-ring[:, 1], ring[:, 0], np.zeros(16)], axis=1)
+    spots = np.stack(np.meshgrid([-0.004, 0.0, 0.004], np.linspace(-0.04, 0.04, 17)), -1).reshape(-1, 2)
+    points = [radius_m * ring + beside * along + height * UP for beside, height in spots]
+    return Surface(CENTRE + np.concatenate(points), np.tile(ring, (len(spots), 1)))
+
+
+def grasps(surface: Surface, seed: int = 0) -> list[Grasp]:
+    return upright_grasps(surface, CENTRE, np.array([-0.6, 0.0, 0.0]), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("roll_deg", [0, 20, 45, 50, 90])
@@ -38,6 +48,13 @@ def test_a_carton_is_grasped_across_its_narrow_sides_however_it_leans(roll_deg: 
         assert abs(grasp.hand.rotation[:, 0] @ LONG_AXIS) < 1e-6
         assert grasp.hand.rotation[:, 2] @ UP == pytest.approx(-1.0)
         assert np.linalg.norm(grasp.hand.position - CENTRE) < LONG_M
+
+
+def test_a_round_thing_is_grasped_with_the_hand_as_it_hangs_whichever_way_the_thing_is_turned() -> None:
+    """Demonstrations that turn the hand now one way, now another, teach a regression to turn it half-way."""
+    for seed, turn_deg in enumerate((0.0, 5.0, 10.0, 15.0, 20.0)):
+        best = grasps(can(turn_deg), seed)[0].hand.rotation[:, 0]
+        assert abs(best @ DOWN[:, 0]) > np.cos(np.radians(16.0))
 
 
 def test_what_is_too_wide_for_the_fingers_has_no_grasp() -> None:
