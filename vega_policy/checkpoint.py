@@ -126,7 +126,9 @@ def _refuse_mismatch(policy: "VegaPolicy", shapes: Mapping[str, tuple[int, ...]]
     aliases = _aliases(expected)
     covered = {alias for name in shapes if name in aliases for alias in aliases[name]}
     complaints = {
-        "missing": sorted(expected.keys() - covered - external_names(policy)),
+        "missing": sorted(
+            expected.keys() - covered - external_names(policy) - _begun_anew(policy, file.parent)
+        ),
         "unexpected": sorted(shapes.keys() - expected.keys()),
         "of another shape": [
             f"{name} (expected {tuple(expected[name].shape)}, got {shape})"
@@ -140,6 +142,14 @@ def _refuse_mismatch(policy: "VegaPolicy", shapes: Mapping[str, tuple[int, ...]]
             f"{file} does not fit the policy that its config.json describes: {'; '.join(found)}. "
             "Was the configuration edited, or the file written by another version?"
         )
+
+
+def _begun_anew(policy: "VegaPolicy", folder: Path) -> set[str]:
+    """Weights that a checkpoint cannot have: of the state's octaves, where it was trained without any."""
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if stored.get("proprioception_octaves", 0):
+        return set()
+    return {name for name, _ in policy.named_parameters() if name.startswith("proprio.octaves.")}
 
 
 def _aliases(state_dict: Mapping[str, Tensor]) -> dict[str, set[str]]:

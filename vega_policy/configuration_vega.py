@@ -50,6 +50,8 @@ class VegaConfig(PreTrainedConfig):
         n_action_steps: Of these, how many are executed before the next decision; also the spacing of the
             frames in the simulator's clip, if it has several.
         use_proprioception: Whether the robot's state enters as one token.
+        proprioception_octaves: How many sines and cosines of each number of the state go with it; a policy
+            learns from them where tables of many heights share one scale; a published projection has none.
         unnormalised_action_dims: Action dimensions that stay as they are: the gripper's command is a sign.
         dtype: What LeRobot's trainer computes in: `bfloat16` is autocast. Weights are stored in the dtypes of
             `backbone` and `simulator`.
@@ -66,6 +68,7 @@ class VegaConfig(PreTrainedConfig):
     chunk_size: int = 8
     n_action_steps: int = 8
     use_proprioception: bool = True
+    proprioception_octaves: int = 0
     unnormalised_action_dims: tuple[int, ...] = (6,)
     dtype: str = "float32"
     seed: int = 0
@@ -114,6 +117,10 @@ class VegaConfig(PreTrainedConfig):
                     f"policy.normalization_mapping.{name} is {mode}, expected QUANTILES: what the policy "
                     "reads and gives is clipped to [-1, 1]"
                 )
+        if self.proprioception_octaves < 0:
+            raise ValueError(
+                f"expected policy.proprioception_octaves of at least 0, got {self.proprioception_octaves}"
+            )
         if not self.cameras:
             raise ValueError("policy.cameras is empty: a VEGA policy needs at least one camera")
         if not 1 <= self.n_action_steps <= self.chunk_size:

@@ -62,6 +62,24 @@ def test_a_misshaped_key_is_named_with_both_shapes(folder: Path) -> None:
         VegaPolicy.from_pretrained(folder)
 
 
+def test_octaves_of_the_state_can_be_given_to_a_policy_that_has_none(
+    folder: Path, policy: VegaPolicy, make_batch: MakeBatch
+) -> None:
+    finer = replace(PreTrainedConfig.from_pretrained(folder), proprioception_octaves=4)
+    loaded = VegaPolicy.from_pretrained(folder, config=finer)
+    policy.reset()
+    assert torch.equal(loaded.predict_action_chunk(make_batch()), policy.predict_action_chunk(make_batch()))
+
+
+def test_octaves_that_were_trained_must_be_there(folder: Path, tmp_path: Path) -> None:
+    finer = replace(PreTrainedConfig.from_pretrained(folder), proprioception_octaves=4)
+    VegaPolicy.from_pretrained(folder, config=finer).save_pretrained(tmp_path / "finer")
+    assert VegaPolicy.from_pretrained(tmp_path / "finer").config.proprioception_octaves == 4
+    edit_weights(tmp_path / "finer", lambda weights: weights.pop("proprio.octaves.linear.weight"))
+    with pytest.raises(ValueError, match=r"1 missing, first proprio\.octaves\.linear\.weight"):
+        VegaPolicy.from_pretrained(tmp_path / "finer")
+
+
 def test_frozen_hub_weights_stay_out(
     policy: VegaPolicy, tmp_path: Path, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,10 @@ def test_an_unfit_dataset_is_a_mistake_in_the_request(
 def test_a_shipped_checkpoint_is_a_start(
     small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
 ) -> None:
-    made = pipeline(settings(small_dataset, small_policy, tmp_path / "run", init_from="vega-tiny"))
+    finer = replace(small_policy, proprioception_octaves=3)
+    made = pipeline(settings(small_dataset, finer, tmp_path / "run", init_from="vega-tiny"))
     assert made.policy is not None
+    assert made.policy.proprioception_octaves == 3
     assert Path(str(made.policy.pretrained_path)) == shipped("vega-tiny")
     assert made.policy.optimizer_lr == small_policy.optimizer_lr
 

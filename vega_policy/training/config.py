@@ -48,7 +48,7 @@ class TrainConfig:
     output_dir: Path  # checkpoints, logs and evaluations go here
     dataset: TrainingData = field(default_factory=TrainingData)
     policy: VegaConfig = field(default_factory=VegaConfig)
-    init_from: str | None = None  # start from vega-tiny, a folder or a Hub id; its settings replace policy's
+    init_from: str | None = None  # start from vega-tiny, a folder or a Hub id; its settings count
     resume: bool = False  # go on from the last complete checkpoint in output_dir; begin if there is none
     steps: int = 30_000  # weight updates
     batch_size: int = 64  # samples per update and process
@@ -159,7 +159,7 @@ def _checkpoint_to_resume(config: TrainConfig) -> Path | None:
 
 
 def _from_checkpoint(path: str, settings: VegaConfig) -> VegaConfig:
-    """A checkpoint's configuration, to be trained with the given device and optimizer."""
+    """A checkpoint's configuration, with the given device, optimizer and octaves of the state."""
     from lerobot.configs.policies import PreTrainedConfig
 
     found = PreTrainedConfig.from_pretrained(path)
@@ -168,6 +168,7 @@ def _from_checkpoint(path: str, settings: VegaConfig) -> VegaConfig:
     for name in vars(settings):
         if name.startswith(("optimizer_", "scheduler_")):
             setattr(found, name, getattr(settings, name))
+    found.proprioception_octaves = settings.proprioception_octaves or found.proprioception_octaves
     found.device = settings.device
     found.pretrained_path = Path(path)
     return found

@@ -26,7 +26,8 @@ FORMAT = 1
 NO_EFFECT = ("prompt_path", "compile", "cuda_graph", "source", "revision")
 """Of the simulator's configuration: where weights come from, whose values count, and how they are run."""
 
-FEATURE_BATCH, SPREAD = 16, 16
+FEATURE_BATCH, FEATURE_BATCH_GPU = 16, 256
+SPREAD = 16
 
 Batches = Callable[[int, int], Mapping[str, Any]]
 """The collated samples from a first to before a last."""
@@ -135,8 +136,10 @@ def _weights_hash(module: torch.nn.Module) -> str:
 
 def _simulate(policy: "VegaPolicy", batches: Batches, first: int, last: int) -> NDArray[Any]:
     tokens = []
-    for start in range(first, last, FEATURE_BATCH):
-        batch = _pictures(policy, batches(start, min(start + FEATURE_BATCH, last)))
+    on_cpu = next(policy.parameters()).device.type == "cpu"
+    size = FEATURE_BATCH if on_cpu else FEATURE_BATCH_GPU
+    for start in range(first, last, size):
+        batch = _pictures(policy, batches(start, min(start + size, last)))
         found = policy.simulate(policy.cameras.clips(batch))
         assert found is not None
         tokens.append(found.float().cpu().numpy())
