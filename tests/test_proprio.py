@@ -17,9 +17,16 @@ def test_without_octaves_it_is_the_published_projection():
         "fc2.weight": (16, 16),
         "fc2.bias": (16,),
     }
-    state = torch.randn(3, 8)
-    expected = projector.fc2(torch.nn.functional.gelu(projector.fc1(state)))
-    torch.testing.assert_close(projector(state)[:, 0], expected)
+
+
+def test_one_token_with_the_erf_gelu():
+    projector = ProprioProjector(1, 1)
+    with torch.no_grad():
+        for parameter, value in zip(projector.parameters(), (1.0, 0.0, 1.0, 0.0), strict=True):
+            parameter.fill_(value)
+        token = projector(torch.tensor([[0.7]]))
+    assert token.shape == (1, 1, 1)
+    assert token.item() == pytest.approx(0.7 * 0.5 * (1 + math.erf(0.7 / math.sqrt(2))), abs=1e-6)
 
 
 def test_octaves_begin_at_zero_so_that_a_trained_projection_acts_as_before():
@@ -60,6 +67,11 @@ def test_they_tell_a_centimetre_among_metres_where_the_number_alone_learns_it_sl
 def test_a_state_of_another_length_is_refused(octaves):
     with pytest.raises(ValueError, match="expected a state of 8 numbers, got 7"):
         ProprioProjector(8, 16, octaves)(torch.zeros(1, 7))
+
+
+def test_octaves_of_a_state_that_is_left_out_are_refused():
+    with pytest.raises(ValueError, match="use_proprioception=false"):
+        VegaConfig(use_proprioception=False, proprioception_octaves=2)
 
 
 def test_fewer_than_no_octaves_are_refused():

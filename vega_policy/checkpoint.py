@@ -146,8 +146,8 @@ def _refuse_mismatch(policy: "VegaPolicy", shapes: Mapping[str, tuple[int, ...]]
 
 def _begun_anew(policy: "VegaPolicy", folder: Path) -> set[str]:
     """Weights that a checkpoint cannot have: of the state's octaves, where it was trained without any."""
-    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if stored.get("proprioception_octaves", 0):
+    file = folder / "config.json"
+    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")).get("proprioception_octaves"):
         return set()
     return {name for name, _ in policy.named_parameters() if name.startswith("proprio.octaves.")}
 

@@ -121,6 +121,8 @@ class VegaConfig(PreTrainedConfig):
             raise ValueError(
                 f"expected policy.proprioception_octaves of at least 0, got {self.proprioception_octaves}"
             )
+        if self.proprioception_octaves and not self.use_proprioception:
+            raise ValueError("policy.use_proprioception=false leaves no state: remove proprioception_octaves")
         if not self.cameras:
             raise ValueError("policy.cameras is empty: a VEGA policy needs at least one camera")
         if not 1 <= self.n_action_steps <= self.chunk_size:

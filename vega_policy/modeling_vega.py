@@ -67,7 +67,11 @@ class VegaPolicy(PreTrainedPolicy):
         )
         hidden_dim = self.backbone.hidden_dim
         self.head = build_head(config.head, hidden_dim, config.chunk_size, config.action_dim)
-        self.proprio = self._proprio(hidden_dim) if config.use_proprioception else None
+        self.proprio = (
+            ProprioProjector(config.state_dim, hidden_dim, config.proprioception_octaves)
+            if config.use_proprioception
+            else None
+        )
         self.commits = {name: hub_commit(getattr(config, name)) for name in ("simulator", "backbone")}
         self.cameras = Cameras(config)
         self.init_rtc_processor()
@@ -235,9 +239,6 @@ class VegaPolicy(PreTrainedPolicy):
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         load_weights(model, Path(model_file), map_location)
         return model
-
-    def _proprio(self, hidden_dim: int) -> ProprioProjector:
-        return ProprioProjector(self.config.state_dim, hidden_dim, self.config.proprioception_octaves)
 
     def _prefix(
         self, left_over: Tensor | None, inference_delay: int | None, execution_horizon: int | None

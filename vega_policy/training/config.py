@@ -48,7 +48,7 @@ class TrainConfig:
     output_dir: Path  # checkpoints, logs and evaluations go here
     dataset: TrainingData = field(default_factory=TrainingData)
     policy: VegaConfig = field(default_factory=VegaConfig)
-    init_from: str | None = None  # start from vega-tiny, a folder or a Hub id; its settings count
+    init_from: str | None = None  # start from vega-tiny, a folder or a Hub id; its settings replace policy's
     resume: bool = False  # go on from the last complete checkpoint in output_dir; begin if there is none
     steps: int = 30_000  # weight updates
     batch_size: int = 64  # samples per update and process
