@@ -25,7 +25,7 @@ from vega_policy.envs.experts.geometry import (
 )
 from vega_policy.envs.experts.surface import Surface
 
-MAX_WIDTH_M = 0.07  # the fingers open to 8 cm
+OPENING_M, MAX_WIDTH_M = 0.08, 0.07
 MIN_WIDTH_M = 0.002
 PAD_HALF_M = 0.008
 PAD_ABOVE_SITE_M = 0.0035

@@ -50,9 +50,10 @@ class Placement:
 
 @dataclass(frozen=True)
 class PutPlan:
-    """A grasp, in the object's frame, and where to put the object."""
+    """A grasp, in the object's frame and so wide, and where to put the object."""
 
     grasp: Pose
+    width_m: float
     placement: Placement
     cost: float
 
@@ -98,7 +99,7 @@ class PutPlanner:
         self._rehearsal.refresh()
         held = self._world.pose(self._subgoal.subject).inverse() @ self._world.hand
         plans = [
-            PutPlan(held, placement, placement.cost + self._place_cost(held, placement))
+            PutPlan(held, 0.0, placement, placement.cost + self._place_cost(held, placement))
             for placement in self.placements()
         ]
         return min(plans, key=lambda plan: plan.cost)
@@ -118,11 +119,11 @@ class PutPlanner:
         """Check a grasp where the object is, then at each placement until one is fine."""
         pick = self._pick_cost(grasp)
         if pick > 1.0:
-            yield PutPlan(local, placements[0], grasp.cost + 10.0 * pick)
+            yield PutPlan(local, grasp.width_m, placements[0], grasp.cost + 10.0 * pick)
             return
         for placement in placements:
             cost = grasp.cost + pick + placement.cost + self._place_cost(local, placement)
-            yield PutPlan(local, placement, cost)
+            yield PutPlan(local, grasp.width_m, placement, cost)
             if cost < grasp.cost + placements[0].cost + FINE_COST:
                 return
 

@@ -18,6 +18,8 @@ EXIT_M = 0.04
 LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles
 WAIT_ASIDE_M, PACE_ASIDE_M = 0.012, 0.004  # off the line: no further in; full pace
 STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
+RADIUS_M, LEAN_RAD = 0.03, 0.3  # further off, back to where the way in begins
+TOUCH_M, TOUCH_RAD = 0.012, 0.15  # close enough to close; the hand goes on meanwhile
 LOST_M = 0.06
 APPROACH_STEPS = 80  # an arm near its limits may circle round a hold for ever
 
@@ -80,12 +82,12 @@ class Articulate:
         before = part.carried(hold.before, part.q - hold.q, hold.turning)
         if self._closing:
             return self._close_on(contact)
-        if np.linalg.norm(hand.position - contact.position) < 0.008 and self._turn(contact) < 0.12:
+        if np.linalg.norm(hand.position - contact.position) < TOUCH_M and self._turn(contact) < TOUCH_RAD:
             return self._close_on(contact) if hold.grips else self._follow(hold, part, contact)
         way = contact.position - before.position
         share = float((hand.position - before.position) @ way / (way @ way))
         aside = np.linalg.norm(hand.position - before.position - np.clip(share, 0, 1) * way)
-        if aside < 0.02 and self._turn(contact) < 0.2:
+        if aside < RADIUS_M and self._turn(contact) < LEAN_RAD:
             pace = float(np.clip((WAIT_ASIDE_M - aside) / (WAIT_ASIDE_M - PACE_ASIDE_M), 0.0, 1.0))
             along = min(max(share, 0.0) + pace * LEAD_IN_M / float(np.linalg.norm(way)), 1.0)
             return toward(hand, Pose(before.position + along * way, contact.rotation), grip)

@@ -11,10 +11,12 @@ import numpy as np
 
 from vega_policy.envs.experts.geometry import UP, Pose, Vector, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
+from vega_policy.envs.experts.grasps import OPENING_M
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
 from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.skills.base import Traveller
+from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, height_m
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
@@ -22,7 +24,9 @@ FLICKER_STEPS = 4
 HOMING_STEPS, NEAR_HOME_M = 30, 0.03
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
 EXIT_M = 0.10
-FUNNEL_M = 0.02
+FINGER_ROOM_M, LEAST_ROOM_M, MOST_ROOM_M = 0.005, 0.004, 0.012
+ABOVE_M, BELOW_M = 0.010, 0.015  # from there on the fingers close: they are round the thing
+PLACING_ROOM_M, LOWERED_M = 0.008, 0.005
 FALLING_M_S = 0.15
 UNSTICK_M = 0.02
 LEAST_SHARE = 0.2  # of the way out, also where there is no room to rise
@@ -96,32 +100,21 @@ class Put:
         if plan is None:  # wait, for somebody may move it; the task fails, the program does not
             return toward(self._world.hand, self._world.hand, OPEN)
         grasp = self._world.pose(self._object) @ plan.grasp
-        hand = self._world.hand
-        off = grasp.rotation.T @ (hand.position - grasp.position)
-        turn = angle_between(hand.rotation, grasp.rotation)
+        hand, out = self._world.hand, -grasp.rotation[:, 2]
         stalled = self._stall.update(hand)
-        if np.linalg.norm(off) < 0.006 and turn < 0.1:
+        aside_m = aside_of_grasp_m(hand, grasp, _room_m(plan))
+        up_m = float(out @ (hand.position - grasp.position))
+        if aside_m == 0.0 and -BELOW_M < up_m < ABOVE_M:
+            self._pinching_at = grasp
             return self._pinch()
         if stalled:
             self._give_up_grasp(plan)
-        aside = float(np.linalg.norm(off[:2]))
-        if aside < FUNNEL_M and turn < 0.2 and -0.12 < off[2] < 0.02:
-            return toward(hand, self._funnelled(grasp, aside, above_m=-float(off[2])), OPEN)
-        before = grasp.moved(-HOVER_M * grasp.rotation[:, 2])
-        return self._traveller.toward(before, OPEN)
-
-    def _funnelled(self, grasp: Pose, aside_m: float, above_m: float) -> Pose:
-        """Come down no further than the hand is over the grasp: fingers that land on the object push it.
-
-        Nor go far up again: a leaning hand that is disturbed would swing up and down for ever.
-        """
-        share = float(np.clip((aside_m - 0.004) / (FUNNEL_M - 0.004), 0.0, 1.0))
-        height_m = min(share * HOVER_M, max(above_m, 0.0) + 0.01)
-        return grasp.moved(-height_m * grasp.rotation[:, 2])
+        wanted_m = height_m(aside_m, up_m, HOVER_M)
+        if wanted_m is None:
+            return self._traveller.toward(grasp.moved(HOVER_M * out), OPEN)
+        return toward(hand, grasp.moved(wanted_m * out), OPEN)
 
     def _pinch(self) -> Action:
-        if not self._closing:
-            self._pinching_at = self._world.hand
         self._closing += 1
         if self._closing > CLOSING_STEPS + 3:
             self._closing = 0
@@ -142,10 +135,11 @@ class Put:
         error = placement.pose.position - pose.position
         # Control the object's origin, not the hand: slip and grasp offset cancel.
         target = Pose(hand.position + error, self._hand_rotation(placement))
-        along = float(-error @ placement.exit)
-        aside = float(np.linalg.norm(error + along * placement.exit))
-        if aside < (0.02 if self._lowering else 0.008) and along < placement.way_in_m + 0.05:
-            return self._lower(target, along)
+        up_m = float(-error @ placement.exit)
+        aside_m = float(np.linalg.norm(error + up_m * placement.exit))
+        wanted_m = height_m(max(aside_m - PLACING_ROOM_M, 0.0), up_m, placement.way_in_m)
+        if wanted_m is not None:
+            return self._lower(target.moved(wanted_m * placement.exit), up_m)
         self._lowering.clear()
         escape = self._world.way_from_under(self._object)
         if escape.any():
@@ -183,11 +177,11 @@ class Put:
         assert self._plan is not None
         return placement.pose.rotation @ self._plan.grasp.rotation
 
-    def _lower(self, target: Pose, along: float) -> Action:
-        self._lowering.append(along)
+    def _lower(self, target: Pose, up_m: float) -> Action:
+        self._lowering.append(up_m)
         recent = self._lowering[-6:]
         stopped = len(self._lowering) > 10 and recent[0] - recent[-1] < 0.003
-        if along < 0.003 or stopped:
+        if up_m < LOWERED_M or stopped:
             self._opening = 1
         return toward(self._world.hand, target, CLOSE)
 
@@ -214,3 +208,9 @@ class Put:
             self._leaving = None
             self._stall.clear()
         return toward(self._world.hand, target, OPEN)
+
+
+def _room_m(plan: PutPlan) -> Vector:
+    """Return the room along the closing axis, where fingers would land on the thing, and across it (m)."""
+    beside_m = (OPENING_M - plan.width_m) / 2 - FINGER_ROOM_M
+    return np.array([np.clip(beside_m, LEAST_ROOM_M, MOST_ROOM_M), MOST_ROOM_M])

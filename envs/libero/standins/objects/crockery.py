@@ -3,8 +3,6 @@
 Origins are at the bottom, on the axis of the mug's LIBERO counterpart (a mug's cup stands beside its origin).
 """
 
-import math
-
 from vega_policy.envs.libero.standins.parts import ObjectFile
 from vega_policy.envs.libero.standins.shapes import bar, floor, ring
 
@@ -77,13 +75,16 @@ def ramekin() -> dict[str, bytes]:
 
 
 def plate() -> dict[str, bytes]:
-    """A cream plate with a blue ring, 13.8 cm wide; it stands on the lower edge of its rim."""
+    """A cream plate with a blue ring, 13.7 cm wide; it stands on the lower edge of its rim.
+
+    Twelve sides are round enough: the corners of eight fling a bowl away that is let fall beside the plate.
+    """
     dish = ObjectFile("plate")
     cream, blue = dish.color("cream", 0.93, 0.91, 0.85, shine=0.5), dish.color("blue", 0.25, 0.36, 0.60)
     well = dish.color("well", 0.86, 0.84, 0.78)
     part = dish.body
     part.solid("box", (0.0295, 0.0295, 0.0022), (0, 0, 0.0031))
-    ring(part, 0.0484, 0.0070, 0.0191, 0.0025, lean_rad=1.187, sides=8, start_rad=math.pi / 2)
+    ring(part, 0.0475, 0.0070, 0.0191, 0.0025, lean_rad=1.187, sides=12)
     ring(part, 0.0484, 0.0075, 0.0191, 0.0020, lean_rad=1.187, sides=24, material=cream, solid=False)
     ring(part, 0.0610, 0.0140, 0.0025, 0.0012, lean_rad=1.187, sides=24, material=blue, solid=False)
     part.draw("cylinder", (0.038, 0.0026), (0, 0, 0.0031), material=well)
