@@ -2,9 +2,9 @@
 
 A policy that learns by regression reaches for the middle of what it is shown: where the expert grips one can
 across and the next one along, it turns the hand by half a quarter and misses both; where the expert goes down
-half a centimetre beside a grip and up a centimetre beside it, it stays in between. Measured is the direction in
-which the fingers close when they first do, modulo half a turn, for both fingers are alike, and how often the
-hand was sent up or down, by how far aside of that place it was.
+half a centimetre beside a grip and up a centimetre beside it, it stays in between. Measured is the direction
+in which the fingers close when they first do, modulo half a turn, for both fingers are alike, and how often
+the hand was sent up or down, by how far aside of that place it was.
 """
 
 import argparse

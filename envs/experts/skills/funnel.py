@@ -1,9 +1,9 @@
 """The last centimetres to a grasp or a place: how far up to be, by how far aside.
 
-Whoever learns from the expert's actions sees its target only to a centimetre or so. Two places that far apart
-must not ask for opposite things ("down" here, "up, and come again" there): of these, regression learns to stay in
-between. So the height asked for is continuous, what is a little aside moves level, and nothing goes up again
-before it is far aside.
+Who learns from the expert's actions sees its target only to a centimetre or so. Places that far apart must
+not ask for opposite things ("down" here, "up, and come again" there): regression learns to stay in between.
+So the height asked for is continuous, what is a little aside moves level, and nothing goes up again before it
+is far aside.
 """
 
 from __future__ import annotations
