@@ -10,6 +10,7 @@ the hand was sent up or down, by how far aside of that place it was.
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float
@@ -107,9 +108,9 @@ def lifts_by_distance(grips: Sequence[Grip]) -> list[Float[np.ndarray, " steps"]
 
 
 def main() -> None:
-    """Prints how a suite's first grips are turned, and whether the hand goes up or down beside them."""
+    """Prints how the first grips of tasks are turned, and whether the hand goes up or down beside them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("suite")
+    parser.add_argument("suites", nargs="+")
     parser.add_argument("--assets", default="standin", help="'standin', 'official' or a folder")
     parser.add_argument("--placements", type=int, default=6)
     parser.add_argument("--tasks", type=int, nargs="+", default=range(10))
@@ -117,12 +118,12 @@ def main() -> None:
     given = parser.parse_args()
     grips: list[Grip] = []
     print("| task | closing directions (degrees) | alike |\n|---|---|---:|")
-    for task_id in tqdm(given.tasks, unit="task"):
+    for suite, task_id in tqdm(list(product(given.suites, given.tasks)), unit="task"):
         seeds = range(given.placements)
-        found = list(first_grips(given.suite, task_id, given.assets, seeds, given.action_noise))
+        found = list(first_grips(suite, task_id, given.assets, seeds, given.action_noise))
         directions_deg = sorted(grip.direction_deg for grip in found)
         turned = ", ".join(f"{direction:.0f}" for direction in directions_deg)
-        tqdm.write(f"| {given.suite} {task_id} | {turned} | {share_alike(directions_deg):.0%} |")
+        tqdm.write(f"| {suite} {task_id} | {turned} | {share_alike(directions_deg):.0%} |")
         grips += found
     print("\n" + _lift_table(grips))
 
