@@ -17,6 +17,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from vega_policy.envs.experts.expert import Expert
+from vega_policy.envs.experts.geometry import Matrix, Vector
 from vega_policy.envs.libero.env import LiberoEnv
 
 ALIKE_DEG = 15.0
@@ -59,29 +60,32 @@ def first_grips(
     env = LiberoEnv(suite, task_id, assets=assets, images=False)
     expert = Expert(env)
     for seed in seeds:
-        observation, _ = env.reset(seed=seed, options={"placement": "random"})
-        expert.reset(seed)
-        noise = np.random.default_rng(seed)
-        positions, lifts, over = [], [], False
-        while not over:
-            hand, action = observation["robot_state"]["eef"], expert.act()
-            if action[0, GRIPPER] > 0:
-                yield _grip(hand["pos"], hand["mat"], positions, lifts)
-                break
-            positions.append(hand["pos"])
-            lifts.append(action[0, HEIGHT])
-            disturbed = action + action_noise * np.append(noise.standard_normal(GRIPPER), 0.0)
-            observation, _, terminated, truncated, _ = env.step(np.clip(disturbed, -1.0, 1.0))
-            over = terminated or truncated
+        grip = _first_grip(env, expert, seed, action_noise)
+        if grip is not None:
+            yield grip
     env.close()
 
 
-def _grip(
-    position: Float[np.ndarray, "3"],
-    rotation: Float[np.ndarray, "3 3"],
-    positions: Sequence[Float[np.ndarray, "3"]],
-    lifts: Sequence[float],
-) -> Grip:
+def _first_grip(env: LiberoEnv, expert: Expert, seed: int, action_noise: float) -> Grip | None:
+    observation, _ = env.reset(seed=seed, options={"placement": "random"})
+    expert.reset(seed)
+    noise = np.random.default_rng(seed)
+    positions: list[Vector] = []
+    lifts: list[float] = []
+    over = False
+    while not over:
+        hand, action = observation["robot_state"]["eef"], expert.act()
+        if action[0, GRIPPER] > 0:
+            return _grip(hand["pos"], hand["mat"], positions, lifts)
+        positions.append(hand["pos"])
+        lifts.append(action[0, HEIGHT])
+        disturbed = action + action_noise * np.append(noise.standard_normal(GRIPPER), 0.0)
+        observation, _, terminated, truncated, _ = env.step(np.clip(disturbed, -1.0, 1.0))
+        over = terminated or truncated
+    return None
+
+
+def _grip(position: Vector, rotation: Matrix, positions: Sequence[Vector], lifts: Sequence[float]) -> Grip:
     fingers = rotation[:, 0]
     direction_deg = float(np.degrees(np.arctan2(fingers[1], fingers[0])) % 180.0)
     return Grip(direction_deg, np.reshape(positions, (-1, 3)) - position, np.asarray(lifts, float))
