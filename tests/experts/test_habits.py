@@ -30,8 +30,8 @@ def test_the_expert_grips_a_can_alike_in_every_placement() -> None:
 @pytest.mark.sim
 def test_the_expert_goes_down_and_never_up_again_beside_a_grip() -> None:
     """A disturbed hand went up in a third of the steps 6 to 12 mm aside before there was a funnel."""
-    found = list(first_grips("libero_spatial", 2, "standin", range(3), action_noise=0.15))
+    found = list(first_grips("libero_spatial", 2, "standin", range(4), action_noise=0.15))
     near = np.concatenate(lifts_by_distance(found)[:3])
-    assert len(near) > 9
+    assert len(near) >= 8
     assert (near > 0.2).mean() < 0.1
     assert (near < -0.2).mean() > 0.7
