@@ -99,6 +99,10 @@ class Put:
         plan = self._current_plan()
         if plan is None:  # wait, for somebody may move it; the task fails, the program does not
             return toward(self._world.hand, self._world.hand, OPEN)
+        return self._go_for(plan)
+
+    def _go_for(self, plan: PutPlan) -> Action:
+        """Go over the grasp and down the funnel; close once the fingers are round the thing."""
         grasp = self._world.pose(self._object) @ plan.grasp
         hand, out = self._world.hand, -grasp.rotation[:, 2]
         stalled = self._stall.update(hand)
