@@ -19,7 +19,7 @@ from vega_policy.envs.experts.geometry import (
     unit,
 )
 from vega_policy.envs.experts.goal import Subgoal
-from vega_policy.envs.experts.grasps import PAD_ABOVE_SITE_M, find_pinches
+from vega_policy.envs.experts.grasps import OPENING_M, PAD_ABOVE_SITE_M, find_pinches
 from vega_policy.envs.experts.joints import MovingPart, part_geoms, part_surface
 from vega_policy.envs.experts.rehearsal import Reach, Rehearsal
 from vega_policy.envs.experts.surface import Surface
@@ -138,7 +138,7 @@ class HoldPlanner:
     def _checked(self, hold: Hold, part: MovingPart) -> Hold:
         """Add the costs of coming in and of three stations of the part's path."""
         self._rehearsal.refresh()
-        opening = 0.08 if hold.grips else 0.0
+        opening = OPENING_M if hold.grips else 0.0
         reach = self._rehearsal.reach(hold.hand)
         cost = hold.cost + self._cost(reach, opening)
         if cost > hold.cost + 2.0:

@@ -25,7 +25,7 @@ from vega_policy.envs.experts.geometry import (
 )
 from vega_policy.envs.experts.surface import Surface
 
-OPENING_M, MAX_WIDTH_M = 0.08, 0.07
+OPENING_M, MAX_WIDTH_M = 0.08, 0.07  # of the fingers; of what they go round
 MIN_WIDTH_M = 0.002
 PAD_HALF_M = 0.008
 PAD_ABOVE_SITE_M = 0.0035

@@ -10,7 +10,7 @@ the hand was sent up or down, by how far aside of that place it was.
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from jaxtyping import Float
@@ -136,7 +136,7 @@ def _lift_table(grips: Sequence[Grip]) -> str:
     lines = ["| aside | steps | up | down | median |", "|---|---:|---:|---:|---:|"]
     if not grips:
         return "\n".join(lines)
-    for low_m, high_m, lift in zip(ASIDE_M, ASIDE_M[1:], lifts_by_distance(grips), strict=False):
+    for (low_m, high_m), lift in zip(pairwise(ASIDE_M), lifts_by_distance(grips), strict=True):
         shares = ("-", "-", "-")
         if len(lift):
             up, down = (lift > CLEARLY).mean(), (lift < -CLEARLY).mean()

@@ -98,8 +98,9 @@ class PutPlanner:
         """Return a plan for an object that is in the hand already: the grasp is the one it is held by."""
         self._rehearsal.refresh()
         held = self._world.pose(self._subgoal.subject).inverse() @ self._world.hand
+        width_m = self._world.opening_m
         plans = [
-            PutPlan(held, 0.0, placement, placement.cost + self._place_cost(held, placement))
+            PutPlan(held, width_m, placement, placement.cost + self._place_cost(held, placement))
             for placement in self.placements()
         ]
         return min(plans, key=lambda plan: plan.cost)
