@@ -121,14 +121,14 @@ class HoldPlanner:
         return float(outward @ (point - self._middle)) + (0.0 if part.slides else 0.3 * _radius(part, point))
 
     def _off_middle(self, part: MovingPart, point: Vector) -> float:
-        """Return how far (m) a point is beside a sliding part's middle: far out a push lands on an edge."""
+        """Return how far (m) a point is beside a sliding part's middle: at its ends fingers slip off."""
         return float(abs(unit(np.cross(UP, part.axis)) @ (point - self._middle)))
 
     def _variants(self, part: MovingPart, hand: Pose, grips: bool, width_m: float) -> Iterator[Hold]:
         turn = angle_between(self._world.hand.rotation, hand.rotation)
         out = float(np.linalg.norm((hand.position - self._world.base)[:2]))
         cost = 0.15 * turn + out - 3.0 * self._protrusion(part, hand.position)
-        if part.slides and not grips:
+        if part.slides:
             cost += OFF_MIDDLE_COST_PER_M * self._off_middle(part, hand.position)
         before = hand.moved(-BACK_OFF_M * hand.rotation[:, 2])
         rigid = part.slides or _radius(part, hand.position) < 0.05

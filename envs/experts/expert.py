@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vega_policy.envs.experts.goal import Subgoal, ordered
-from vega_policy.envs.experts.joints import is_wide_open
+from vega_policy.envs.experts.joints import is_reached
 from vega_policy.envs.experts.motion import OPEN, toward
 from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.skills.articulate import Articulate
@@ -76,17 +76,17 @@ class Expert:
             return None
         opening = self._opening_for(self._pursued)
         if opening is not None:
-            return Articulate(self._world, self._rehearsal, opening, self._rng, wide=True)
+            return Articulate(self._world, self._rehearsal, opening, self._rng)
         return self._skill_for(self._pursued)
 
     def _opening_for(self, subgoal: Subgoal) -> Subgoal | None:
-        """Return what must be opened before a thing can go in; None if nothing, or if it is open (wide)."""
+        """Return what must be opened before a thing can go in; None if nothing, or if it is open."""
         assert self._world is not None
         container = self._world.container_of(subgoal.target) if subgoal.relation == "in" else None
         if container is None:
             return None
         opening = Subgoal("open", container)
-        return None if is_wide_open(self._world, opening) else opening
+        return None if is_reached(self._world, opening) else opening
 
     def _skill_for(self, subgoal: Subgoal) -> Skill:
         assert self._world is not None

@@ -19,8 +19,10 @@ RANGE_KEYS: dict[Relation, str] = {
     "turnon": "default_turnon_ranges",
     "turnoff": "default_turnoff_ranges",
 }
-INSIDE_RANGE, WIDE_SLACK_M = 0.15, 0.003
+INSIDE_RANGE = 0.15
 LEAD_M, LEAD_RAD = 0.05, 0.35
+PRESS_M, PRESS_RAD = 0.006, 0.05  # past a stop; harder, and the fingers come off
+SHORT_M = 0.003
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class MovingPart:
         axis: Unit vector of the joint, world frame.
         anchor: A point on the axis.
         q: Joint position.
-        goal_q: A position at which the subgoal holds, a little inside LIBERO's range.
+        goal_q: A position a little inside LIBERO's range for the subgoal: its nearest, or a drawer's widest.
+        stops: The smallest and the largest q.
     """
 
     fixture: str
@@ -44,16 +47,18 @@ class MovingPart:
     anchor: Vector
     q: float
     goal_q: float
+    stops: tuple[float, float]
 
     @property
     def sign(self) -> float:
         """Return the direction (+1 or -1) in which q must change."""
         return 1.0 if self.goal_q >= self.q else -1.0
 
-    @property
-    def lead(self) -> float:
-        """How far ahead of the part the hand is sent, in the joint's unit."""
-        return LEAD_M if self.slides else LEAD_RAD
+    def ahead_q(self, sign: float) -> float:
+        """Return the q to which the hand is sent to move the part one way: ahead, hardly past a stop."""
+        lead, press = (LEAD_M, PRESS_M) if self.slides else (LEAD_RAD, PRESS_RAD)
+        low, high = self.stops
+        return float(np.clip(self.q + sign * lead, low - press, high + press))
 
     def carried(self, pose: Pose, change_q: float, turning: float = 1.0) -> Pose:
         """Return where a pose fixed to the part goes when q changes; `turning` scales its own rotation."""
@@ -71,13 +76,8 @@ class MovingPart:
         return unit(motion) if np.linalg.norm(motion) > 1e-6 else np.zeros(3)
 
 
-def moving_part(world: World, subgoal: Subgoal, wide: bool = False) -> MovingPart:
+def moving_part(world: World, subgoal: Subgoal) -> MovingPart:
     """Return the part that a subgoal `open`, `close`, `turnon` or `turnoff` is about.
-
-    Args:
-        world: The scene.
-        subgoal: About the part.
-        wide: Aim at the end of LIBERO's range that is farthest from shut instead of at its nearest point.
 
     Raises:
         ValueError: The subject has no joint.
@@ -92,27 +92,31 @@ def moving_part(world: World, subgoal: Subgoal, wide: bool = False) -> MovingPar
     slides = world.slides(joint)
     body: Any = world.fixture(fixture)
     ends = body.object_properties["articulation"][RANGE_KEYS[subgoal.relation]]
-    goal_q = _wide_q(ends) if wide else _goal_q(ends, q)
-    return MovingPart(fixture, joint, slides, view.xaxis.copy(), view.xanchor.copy(), q, goal_q)
+    low, high = world.model.joint(joint).range
+    goal_q = _widest_q(ends) if slides and subgoal.relation == "open" else _nearest_q(ends, q)
+    axis, anchor = view.xaxis.copy(), view.xanchor.copy()
+    return MovingPart(fixture, joint, slides, axis, anchor, q, goal_q, (float(low), float(high)))
 
 
-def _goal_q(ends: Sequence[float], q: float) -> float:
+def _nearest_q(ends: Sequence[float], q: float) -> float:
     """Return the nearest point of LIBERO's range for a relation, moved inside a little."""
     near, far = sorted(ends, key=lambda end: abs(end - q))
     return float(near + INSIDE_RANGE * (far - near))
 
 
-def _wide_q(ends: Sequence[float]) -> float:
+def _widest_q(ends: Sequence[float]) -> float:
     """Return the widest position that LIBERO calls open, likewise; fixtures are shut at 0."""
     near, far = sorted(ends, key=abs)
     return float(far + INSIDE_RANGE * (near - far))
 
 
-def is_wide_open(world: World, subgoal: Subgoal) -> bool:
-    """Whether a drawer is open nearly as far as it goes; of a door no more is asked than LIBERO does."""
-    part = moving_part(world, subgoal, wide=True)
-    beyond = (part.q - part.goal_q) * np.sign(part.goal_q)
-    return world.holds(subgoal) and (not part.slides or bool(beyond > -WIDE_SLACK_M))
+def is_reached(world: World, subgoal: Subgoal) -> bool:
+    """Whether a subgoal about a joint holds; open is a drawer at its stop, for a bowl needs all the room."""
+    part = moving_part(world, subgoal)
+    if subgoal.relation != "open" or not part.slides:
+        return world.holds(subgoal)
+    beyond_m = (part.q - part.goal_q) * np.sign(part.goal_q)
+    return bool(beyond_m > -SHORT_M)
 
 
 def part_geoms(world: World, joint: str) -> list[int]:

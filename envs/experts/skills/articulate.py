@@ -7,25 +7,28 @@ import numpy as np
 from vega_policy.envs.experts.contacts import Hold, HoldPlanner
 from vega_policy.envs.experts.geometry import Pose, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
-from vega_policy.envs.experts.joints import MovingPart, is_wide_open, moving_part
+from vega_policy.envs.experts.joints import MovingPart, is_reached, moving_part
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.rehearsal import ELBOW, Rehearsal
 from vega_policy.envs.experts.skills.base import Traveller
+from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, room_m
 from vega_policy.envs.experts.world import World
 
-CLOSING_STEPS, LEAVING_STEPS = 8, 25
+CLOSING_STEPS, LEAVING_STEPS = 11, 25
+STOP_STEPS = 7  # against the stop: who learns this lets go some steps too early
 EXIT_M = 0.04
 LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles
 WAIT_ASIDE_M, PACE_ASIDE_M = 0.012, 0.004  # off the line: no further in; full pace
 STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
 RADIUS_M, LEAN_RAD = 0.03, 0.3  # further off, back to where the way in begins
-TOUCH_M, TOUCH_RAD = 0.012, 0.15  # close enough to close; the hand goes on meanwhile
+TOUCH_M, TOUCH_RAD = 0.012, 0.15  # close enough to push
+SHORT_M = 0.005  # of the depth at which the fingers go round the part
 LOST_M = 0.06
 APPROACH_STEPS = 80  # an arm near its limits may circle round a hold for ever
 
 
 class Articulate:
-    """Reaches one subgoal `open`, `close`, `turnon` or `turnoff`; `wide` open to put things in."""
+    """Reaches one subgoal `open`, `close`, `turnon` or `turnoff`."""
 
     def __init__(
         self,
@@ -33,17 +36,17 @@ class Articulate:
         rehearsal: Rehearsal,
         subgoal: Subgoal,
         rng: np.random.Generator,
-        wide: bool = False,
     ):
         self._world = world
         self._subgoal = subgoal
-        self._wide = wide
         self._traveller = Traveller(world)
         self._planner = HoldPlanner(world, rehearsal, subgoal, rng)
         self._hold: Hold | None = None
         self._rejected: list[Hold] = []
         self._closing = self._approaching = 0
         self._moving = False
+        self._sign = 0.0
+        self._stopping = 0
         self._leaving: Pose | None = None
         self._leaving_steps = self._pulls = 0
         self._stall = StallMonitor(window_steps=12)
@@ -53,19 +56,17 @@ class Articulate:
         return self._reached() and self._leaving is None and self._hold is None
 
     def _reached(self) -> bool:
-        if self._wide:
-            return is_wide_open(self._world, self._subgoal)
-        return self._world.holds(self._subgoal)
+        return is_reached(self._world, self._subgoal)
 
     def act(self) -> Action:
         """Return the next action."""
         if self._leaving is not None:
             return self._leave(self._leaving)
+        part = moving_part(self._world, self._subgoal)
         if self._reached():
-            return self._let_go()
-        part = moving_part(self._world, self._subgoal, self._wide)
+            return self._stop(part)
         if self._hold is None:
-            self._hold = self._planner.plan(part, self._rejected)
+            self._hold, self._sign = self._planner.plan(part, self._rejected), part.sign
         hand = part.carried(self._hold.hand, part.q - self._hold.q, self._hold.turning)
         self._approaching = 0 if self._moving else self._approaching + 1
         lost = self._stall.update(self._world.hand) or self._approaching > APPROACH_STEPS
@@ -76,14 +77,25 @@ class Articulate:
             return self._follow(self._hold, part, hand)
         return self._approach(self._hold, part, hand)
 
+    def _stop(self, part: MovingPart) -> Action:
+        """Stay against the stop of a drawer or door for a while, and let go."""
+        led = self._moving and self._subgoal.relation in ("open", "close")
+        if self._hold is None or not led or self._stopping == STOP_STEPS:
+            return self._let_go()
+        self._stopping += 1
+        hand = part.carried(self._hold.hand, part.q - self._hold.q, self._hold.turning)
+        return self._follow(self._hold, part, hand)
+
     def _approach(self, hold: Hold, part: MovingPart, contact: Pose) -> Action:
         hand = self._world.hand
         grip = OPEN if hold.grips else CLOSE
         before = part.carried(hold.before, part.q - hold.q, hold.turning)
         if self._closing:
             return self._close_on(contact)
-        if np.linalg.norm(hand.position - contact.position) < TOUCH_M and self._turn(contact) < TOUCH_RAD:
-            return self._close_on(contact) if hold.grips else self._follow(hold, part, contact)
+        if hold.grips and self._is_round(hold, contact):
+            return self._close_on(contact)
+        if not hold.grips and self._touches(contact):
+            return self._follow(hold, part, contact)
         way = contact.position - before.position
         share = float((hand.position - before.position) @ way / (way @ way))
         aside = np.linalg.norm(hand.position - before.position - np.clip(share, 0, 1) * way)
@@ -92,6 +104,16 @@ class Articulate:
             along = min(max(share, 0.0) + pace * LEAD_IN_M / float(np.linalg.norm(way)), 1.0)
             return toward(hand, Pose(before.position + along * way, contact.rotation), grip)
         return self._traveller.toward(before, grip)
+
+    def _is_round(self, hold: Hold, contact: Pose) -> bool:
+        """Whether closing fingers would go round the part, which is as deep between them as it will be."""
+        hand = self._world.hand
+        short_m = float(contact.rotation[:, 2] @ (contact.position - hand.position))
+        return short_m < SHORT_M and aside_of_grasp_m(hand, contact, room_m(hold.width_m)) == 0.0
+
+    def _touches(self, contact: Pose) -> bool:
+        near = np.linalg.norm(self._world.hand.position - contact.position) < TOUCH_M
+        return bool(near) and self._turn(contact) < TOUCH_RAD
 
     def _turn(self, pose: Pose) -> float:
         return angle_between(self._world.hand.rotation, pose.rotation)
@@ -110,7 +132,7 @@ class Articulate:
         self._moving = True
         if np.linalg.norm(self._world.hand.position - contact.position) > LOST_M:
             self._moving = False
-        ahead = part.carried(hold.hand, part.q - hold.q + part.sign * part.lead, hold.turning)
+        ahead = part.carried(hold.hand, part.ahead_q(self._sign) - hold.q, hold.turning)
         return toward(self._world.hand, ahead, CLOSE)
 
     def _let_go(self) -> Action:
@@ -120,11 +142,11 @@ class Articulate:
         elif hold.grips:
             self._leaving = hand.moved(-EXIT_M * hand.rotation[:, 2])
         else:
-            part = moving_part(self._world, self._subgoal, self._wide)
+            part = moving_part(self._world, self._subgoal)
             before = part.carried(hold.before, part.q - hold.q, hold.turning)
             self._leaving = Pose(before.position, hand.rotation)
         self._hold, self._moving = None, False
-        self._closing = self._approaching = self._leaving_steps = self._pulls = 0
+        self._closing = self._approaching = self._stopping = self._leaving_steps = self._pulls = 0
         self._opening_first = hold is not None and hold.grips
         return toward(hand, hand, OPEN)
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from vega_policy.envs.experts.geometry import Pose, Vector, angle_between
+from vega_policy.envs.experts.grasps import OPENING_M
 
 RADIUS_M = 0.03
 LEVEL_M = 0.01  # less than that aside, nothing goes up
 OVER_M, UNDER_M = 0.05, 0.03
+FINGER_ROOM_M, LEAST_ROOM_M, MOST_ROOM_M = 0.005, 0.004, 0.012
 FREE_TURN_RAD, ASIDE_PER_RAD_M = 0.15, 0.05
 
 
@@ -50,3 +52,9 @@ def aside_of_grasp_m(hand: Pose, grasp: Pose, room_m: Vector) -> float:
     turn_rad = angle_between(hand.rotation, grasp.rotation)
     missing = np.maximum(np.abs(off[:2]) - room_m, 0.0)
     return float(np.linalg.norm(missing)) + ASIDE_PER_RAD_M * max(turn_rad - FREE_TURN_RAD, 0.0)
+
+
+def room_m(width_m: float) -> Vector:
+    """Return the room along the closing axis, where fingers would land on the thing, and across it (m)."""
+    beside_m = (OPENING_M - width_m) / 2 - FINGER_ROOM_M
+    return np.array([np.clip(beside_m, LEAST_ROOM_M, MOST_ROOM_M), MOST_ROOM_M])

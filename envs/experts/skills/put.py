@@ -11,12 +11,11 @@ import numpy as np
 
 from vega_policy.envs.experts.geometry import UP, Pose, Vector, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
-from vega_policy.envs.experts.grasps import OPENING_M
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
 from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.skills.base import Traveller
-from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, height_m
+from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, height_m, room_m
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
@@ -24,7 +23,6 @@ FLICKER_STEPS = 4
 HOMING_STEPS, NEAR_HOME_M = 30, 0.03
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
 EXIT_M = 0.10
-FINGER_ROOM_M, LEAST_ROOM_M, MOST_ROOM_M = 0.005, 0.004, 0.012
 ABOVE_M, BELOW_M = 0.010, 0.015  # from there on the fingers close: they are round the thing
 PLACING_ROOM_M, LOWERED_M = 0.008, 0.005
 FALLING_M_S = 0.15
@@ -106,7 +104,7 @@ class Put:
         grasp = self._world.pose(self._object) @ plan.grasp
         hand, out = self._world.hand, -grasp.rotation[:, 2]
         stalled = self._stall.update(hand)
-        aside_m = aside_of_grasp_m(hand, grasp, _room_m(plan))
+        aside_m = aside_of_grasp_m(hand, grasp, room_m(plan.width_m))
         up_m = float(out @ (hand.position - grasp.position))
         if aside_m == 0.0 and -BELOW_M < up_m < ABOVE_M:
             self._pinching_at = grasp
@@ -212,9 +210,3 @@ class Put:
             self._leaving = None
             self._stall.clear()
         return toward(self._world.hand, target, OPEN)
-
-
-def _room_m(plan: PutPlan) -> Vector:
-    """Return the room along the closing axis, where fingers would land on the thing, and across it (m)."""
-    beside_m = (OPENING_M - plan.width_m) / 2 - FINGER_ROOM_M
-    return np.array([np.clip(beside_m, LEAST_ROOM_M, MOST_ROOM_M), MOST_ROOM_M])
