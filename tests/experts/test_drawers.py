@@ -1,0 +1,66 @@
+"""Drawers are taken in the middle and led to their stop, with a margin for who learns from it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from vega_policy.envs.experts.expert import Expert
+from vega_policy.envs.experts.goal import Subgoal
+from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, moving_part
+from vega_policy.envs.experts.motion import CLOSE
+from vega_policy.envs.experts.world import World
+from vega_policy.envs.libero.env import LiberoEnv
+
+pytestmark = pytest.mark.sim
+
+OPEN_TOP = Subgoal("open", "wooden_cabinet_1_top_region")
+STOP_Q = -0.16
+
+
+@pytest.fixture
+def env() -> Iterator[LiberoEnv]:
+    """Open the top drawer and put the bowl inside."""
+    env = LiberoEnv("libero_goal", 3, assets="standin", images=False)
+    env.reset(seed=0, options={"trial": 0})
+    yield env
+    env.close()
+
+
+def _sliding(q: float) -> MovingPart:
+    return MovingPart("cabinet", "drawer", True, np.eye(3)[1], np.zeros(3), q, -0.157, (STOP_Q, 0.01))
+
+
+@pytest.mark.parametrize(("q", "ahead_q"), [(0.0, -0.05), (-0.08, -0.13), (-0.15, STOP_Q - PRESS_M)])
+def test_the_hand_is_sent_ahead_of_a_drawer_and_hardly_past_its_stop(q: float, ahead_q: float) -> None:
+    assert _sliding(q).ahead_q(-1.0) == pytest.approx(ahead_q)
+
+
+@pytest.mark.parametrize(("q", "reached"), [(0.0, False), (-0.147, False), (STOP_Q, True)])
+def test_a_drawer_is_open_only_at_its_stop(env: LiberoEnv, q: float, reached: bool) -> None:
+    world = World(env.raw)
+    world.data.joint(moving_part(world, OPEN_TOP).joint).qpos[0] = q
+    assert is_reached(world, OPEN_TOP) is reached
+
+
+def test_a_drawer_that_libero_calls_open_is_still_pulled(env: LiberoEnv) -> None:
+    world = World(env.raw)
+    world.data.joint(moving_part(world, OPEN_TOP).joint).qpos[0] = -0.147
+    assert moving_part(world, OPEN_TOP).sign == -1.0
+
+
+def test_it_pulls_for_a_while_at_the_stop_before_it_lets_go(env: LiberoEnv) -> None:
+    world, expert = World(env.raw), Expert(env)
+    expert.reset(seed=0)
+    part = moving_part(world, OPEN_TOP)
+    pulling = 0
+    for _ in range(150):
+        action = expert.act()
+        at_stop = abs(world.joint_q(part.joint) - STOP_Q) < 0.003
+        if at_stop and action[0, 6] != CLOSE:
+            break
+        pulling += at_stop
+        env.step(action)
+    assert pulling >= 6
+    beside_m = abs(world.hand.position - world.data.body(world.model.joint(part.joint).bodyid[0]).xipos)[0]
+    assert beside_m < 0.02
