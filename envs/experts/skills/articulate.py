@@ -7,7 +7,7 @@ import numpy as np
 from vega_policy.envs.experts.contacts import Hold, HoldPlanner
 from vega_policy.envs.experts.geometry import Pose, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
-from vega_policy.envs.experts.joints import MovingPart, is_reached, moving_part
+from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, moving_part
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.rehearsal import ELBOW, Rehearsal
 from vega_policy.envs.experts.skills.base import Traveller
@@ -24,6 +24,7 @@ RADIUS_M, LEAN_RAD = 0.03, 0.3  # further off, back to where the way in begins
 TOUCH_M, TOUCH_RAD = 0.012, 0.15  # close enough to push
 SHORT_M = 0.005  # of the depth at which the fingers go round the part
 LOST_M = 0.06
+SLIPPED = 0.6  # of the width held: the fingers have closed on nothing, and it is to be taken again
 APPROACH_STEPS = 80  # an arm near its limits may circle round a hold for ever
 
 
@@ -49,6 +50,8 @@ class Articulate:
         self._stopping = 0
         self._leaving: Pose | None = None
         self._leaving_steps = self._pulls = 0
+        self._opening_first = False
+        self._pressing = np.zeros(3)
         self._stall = StallMonitor(window_steps=12)
 
     def done(self) -> bool:
@@ -72,6 +75,8 @@ class Articulate:
         lost = self._stall.update(self._world.hand) or self._approaching > APPROACH_STEPS
         if lost and not self._closing:
             self._rejected.append(self._hold)
+            return self._let_go()
+        if self._moving and self._hold.grips and self._world.opening_m < SLIPPED * self._hold.width_m:
             return self._let_go()
         if self._moving:
             return self._follow(self._hold, part, hand)
@@ -137,24 +142,27 @@ class Articulate:
 
     def _let_go(self) -> Action:
         hold, hand = self._hold, self._world.hand
+        part = moving_part(self._world, self._subgoal)
         if hold is None:
             self._leaving = hand
         elif hold.grips:
             self._leaving = hand.moved(-EXIT_M * hand.rotation[:, 2])
         else:
-            part = moving_part(self._world, self._subgoal)
             before = part.carried(hold.before, part.q - hold.q, hold.turning)
             self._leaving = Pose(before.position, hand.rotation)
         self._hold, self._moving = None, False
         self._closing = self._approaching = self._stopping = self._leaving_steps = self._pulls = 0
         self._opening_first = hold is not None and hold.grips
+        # Fingers that open take the drawer along; a nudge off its stop, and it would have to be opened again.
+        is_drawer = part.slides and self._subgoal.relation == "open"
+        self._pressing = PRESS_M * self._sign * part.axis * is_drawer
         return toward(hand, hand, OPEN)
 
     def _leave(self, target: Pose) -> Action:
         hand = self._world.hand
         self._leaving_steps += 1
         if self._opening_first and self._leaving_steps < 5:
-            return toward(hand, hand, OPEN)
+            return toward(hand, hand.moved(self._pressing), OPEN)
         if np.linalg.norm(hand.position - target.position) < 0.02 or self._leaving_steps > LEAVING_STEPS:
             self._leaving = self._pulled_back(hand)
             self._leaving_steps = 5
