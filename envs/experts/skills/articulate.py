@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vega_policy.envs.experts.contacts import Hold, HoldPlanner
-from vega_policy.envs.experts.geometry import Pose, angle_between, unit
+from vega_policy.envs.experts.geometry import Pose, Vector, angle_between, unit
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, moving_part
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
@@ -51,7 +51,7 @@ class Articulate:
         self._leaving: Pose | None = None
         self._leaving_steps = self._pulls = 0
         self._opening_first = False
-        self._pressing = np.zeros(3)
+        self._pressing: Vector = np.zeros(3)
         self._stall = StallMonitor(window_steps=12)
 
     def done(self) -> bool:
