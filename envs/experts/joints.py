@@ -22,7 +22,7 @@ RANGE_KEYS: dict[Relation, str] = {
 INSIDE_RANGE = 0.15
 LEAD_M, LEAD_RAD = 0.05, 0.35
 PRESS_M, PRESS_RAD = 0.006, 0.05  # past a stop; harder, and the fingers come off
-SHORT_M = 0.003
+AT_STOP_M = 0.003  # of a drawer's widest position
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def is_reached(world: World, subgoal: Subgoal) -> bool:
     if subgoal.relation != "open" or not part.slides:
         return world.holds(subgoal)
     beyond_m = (part.q - part.goal_q) * np.sign(part.goal_q)
-    return bool(beyond_m > -SHORT_M)
+    return bool(beyond_m > -AT_STOP_M)
 
 
 def part_geoms(world: World, joint: str) -> list[int]:

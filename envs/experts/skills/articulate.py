@@ -31,13 +31,7 @@ APPROACH_STEPS = 80  # an arm near its limits may circle round a hold for ever
 class Articulate:
     """Reaches one subgoal `open`, `close`, `turnon` or `turnoff`."""
 
-    def __init__(
-        self,
-        world: World,
-        rehearsal: Rehearsal,
-        subgoal: Subgoal,
-        rng: np.random.Generator,
-    ):
+    def __init__(self, world: World, rehearsal: Rehearsal, subgoal: Subgoal, rng: np.random.Generator):
         self._world = world
         self._subgoal = subgoal
         self._traveller = Traveller(world)
@@ -84,8 +78,8 @@ class Articulate:
 
     def _stop(self, part: MovingPart) -> Action:
         """Stay against the stop of a drawer or door for a while, and let go."""
-        led = self._moving and self._subgoal.relation in ("open", "close")
-        if self._hold is None or not led or self._stopping == STOP_STEPS:
+        has_stop = self._subgoal.relation in ("open", "close")
+        if self._hold is None or not (self._moving and has_stop) or self._stopping == STOP_STEPS:
             return self._let_go()
         self._stopping += 1
         hand = part.carried(self._hold.hand, part.q - self._hold.q, self._hold.turning)
