@@ -18,12 +18,18 @@ from vega_policy.envs.experts.surface import PLANE, Surface, sample
 ROBOT = "robot"
 SCENERY = "scenery"
 GRAZE_M, CLEAR_M = 0.006, 0.03
+COASTING_S = 0.041
+"""Distance over speed at which OSC_POSE stops the hand where it is asked to stay: critically damped, with a
+stiffness of 150 / s^2 (robosuite's `osc_pose.json`), it comes to rest after v / (2 sqrt(150 / s^2))."""
 
 
 class World:
     """A live view of LIBERO's environment `raw` (its robosuite object) between two resets."""
 
     def __init__(self, raw: Any):
+        import mujoco
+
+        self._mujoco = mujoco
         self._raw = raw
         self.model: Any = raw.sim.model._model
         self.data: Any = raw.sim.data._data
@@ -81,6 +87,14 @@ class World:
         return Pose(
             self.data.site_xpos[self.site_id].copy(), self.data.site_xmat[self.site_id].reshape(3, 3).copy()
         )
+
+    @property
+    def coming(self) -> Pose:
+        """Where the hand, turned as it is now, comes to rest if no more motion is asked of it."""
+        velocity = np.zeros(6)
+        site = self._mujoco.mjtObj.mjOBJ_SITE
+        self._mujoco.mj_objectVelocity(self.model, self.data, site, self.site_id, velocity, 0)
+        return self.hand.moved(COASTING_S * velocity[3:])
 
     @property
     def arm_q(self) -> Float[np.ndarray, 7]:
