@@ -19,6 +19,7 @@ SLACK_M = 0.001  # fingers that go down without this room to the object get wedg
 CLOSED_TOUCH_M = 0.01
 SWEEP_M = 0.25
 SILL_M = 0.012
+OVER_WALLS_M = 0.04
 FINE_COST = 0.05
 LEANS_DEG, GRASPS = (0, -25, 25, -50, 50, -75, 75), 60
 POINTS_IN = -0.3  # a hand that goes in sideways points that way at least so far
@@ -260,7 +261,7 @@ class PutPlanner:
         bottom = rest.position[2] + low[2] - self._world.pose(subject).position[2]
         radius_m = float((high - low)[:2].max() / 2) + 0.01
         walls = self._world.height_along(rest.position, rest.position, radius_m, [subject])
-        return float(np.clip(walls - bottom + 0.02, HOVER_M, SWEEP_M))
+        return float(np.clip(walls - bottom + OVER_WALLS_M, HOVER_M, SWEEP_M))
 
     def _is_roomy(self, rest: Pose, side: Vector) -> bool:
         """Whether the object may be a centimetre off on its way in."""

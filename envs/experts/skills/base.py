@@ -11,7 +11,7 @@ from vega_policy.envs.experts.geometry import Pose, Vector
 from vega_policy.envs.experts.motion import Action, toward
 from vega_policy.envs.experts.world import World
 
-CLEARANCE_M = 0.025
+CLEARANCE_M = 0.045  # an imitator is up to 3 cm lower
 CORRIDOR_RADIUS_M = 0.08
 CONE_M = 0.035
 CEILING_M = 0.42  # over the robot's base; higher up the arm is stretched
