@@ -2,7 +2,7 @@
 
 Muon (https://kellerjordan.github.io/posts/muon/) makes every singular value of a weight's averaged gradient
 about one before it steps. The tiny policy needs about 0.6 of AdamW's steps for the same loss
-(docs/training.md).
+(docs/runs.md).
 
 Surprising: `torch.optim.Muon` is not used. It takes matrices alone, and multiplies in bfloat16, which most
 CPUs only imitate.

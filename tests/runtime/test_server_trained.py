@@ -76,6 +76,13 @@ def test_the_contract_names_what_the_policy_reads(memoryless: ActingPolicy) -> N
     spec.action.check("actions", memoryless.act(spec.check(observation(0))))
 
 
+def test_who_plays_chunks_by_the_clock_gets_all_their_rows() -> None:
+    acting = ActingPolicy.untrained(VegaConfig(device="cpu", chunk_size=6, n_action_steps=2))
+    harness, client = acting.act(observation(0)), acting.fork(whole_chunks=True).fork().act(observation(0))
+    assert (len(harness), len(client)) == (2, 6)
+    np.testing.assert_array_equal(harness, client[:2])
+
+
 def test_robots_with_a_memory_each_have_their_own() -> None:
     head = HeadConfig(name="flow", slots="per_step", width=32, num_blocks=1, num_euler_steps=2)
     policy = batched(ActingPolicy.untrained(replace(VegaConfig(device="cpu"), head=head)), max_batch=4)
