@@ -89,7 +89,7 @@ class World:
         )
 
     @property
-    def coming(self) -> Pose:
+    def hand_at_rest(self) -> Pose:
         """Where the hand, turned as it is now, comes to rest if no more motion is asked of it."""
         velocity = np.zeros(6)
         site = self._mujoco.mjtObj.mjOBJ_SITE

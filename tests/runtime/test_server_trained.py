@@ -78,7 +78,7 @@ def test_the_contract_names_what_the_policy_reads(memoryless: ActingPolicy) -> N
 
 def test_who_plays_chunks_by_the_clock_gets_all_their_rows() -> None:
     acting = ActingPolicy.untrained(VegaConfig(device="cpu", chunk_size=6, n_action_steps=2))
-    harness, client = acting.act(observation(0)), acting.fork(whole_chunks=True).fork().act(observation(0))
+    harness, client = acting.act(observation(0)), acting.with_whole_chunks().fork().act(observation(0))
     assert (len(harness), len(client)) == (2, 6)
     np.testing.assert_array_equal(harness, client[:2])
 

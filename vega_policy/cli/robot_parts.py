@@ -154,7 +154,7 @@ def _policy(config: "RobotRunConfig", arm: ArmConfig, stack: ExitStack) -> Any:
     # One thread of the two cores that a robot's computer may have: the loop and the arm need the other.
     make = policy_factory(PolicyConfig(path=config.policy.path, device=config.policy.device), num_workers=2)
     assert isinstance(make, MakeLearned)
-    acting = make.load().fork(whole_chunks=True)
+    acting = make.load().with_whole_chunks()
     spec_of(acting, robot.control_hz, make.path).refuse_mismatch(robot)
     return acting
 

@@ -82,7 +82,7 @@ def prepare(config: ServeConfig) -> PolicyServer:
     from vega_policy.runtime.serving import batched, spec_of
 
     checkpoint = local_checkpoint(make_policy.path)
-    acting = replace(make_policy, path=str(checkpoint)).load().fork(whole_chunks=True)
+    acting = replace(make_policy, path=str(checkpoint)).load().with_whole_chunks()
     spec = spec_of(acting, config.control_hz, f"{make_policy.path}@{_digest(checkpoint)}")
     policy = batched(acting, config.max_batch)
     if config.observation == "openpi_libero":

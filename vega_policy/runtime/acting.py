@@ -40,14 +40,13 @@ class ActingPolicy:
     """
 
     def __init__(
-        self, policy: PreTrainedPolicy, preprocess: Any, postprocess: Any, *, whole_chunks: bool = False
+        self, policy: PreTrainedPolicy, preprocess: Any, postprocess: Any, num_actions: int | None = None
     ) -> None:
         self._policy = policy.eval()
         self._preprocess = preprocess
         self._postprocess = postprocess
         self._plays_chunks = _plays_chunks(policy.config)
-        self._whole_chunks = whole_chunks
-        self._num_actions = self._rows_given() if self._plays_chunks else 1
+        self._num_actions = num_actions or (policy.config.n_action_steps if self._plays_chunks else 1)
         self._seed = self._decision = 0
 
     @classmethod
@@ -90,16 +89,16 @@ class ActingPolicy:
         settings = getattr(self.config, "rtc_config", None)
         return self._policy.supports_rtc() and settings is not None and settings.enabled
 
-    def fork(self, *, whole_chunks: bool | None = None) -> Self:
-        """The same weights, in the same memory, for another episode at the same time.
+    def fork(self) -> Self:
+        """The same weights, in the same memory, for another episode at the same time."""
+        return self._giving(self._num_actions)
 
-        Args:
-            whole_chunks: Whether it gives all rows of a chunk, and not only those that `n_action_steps` says;
-                for players that decide themselves how many they play. None changes nothing.
-        """
-        whole = self._whole_chunks if whole_chunks is None else whole_chunks
-        copied = copy.copy(self._policy)
-        return type(self)(copied, self._preprocess, self._postprocess, whole_chunks=whole)
+    def with_whole_chunks(self) -> Self:
+        """The same policy, for players that decide themselves how much of a chunk they play."""
+        return self._giving(self._policy.config.chunk_size if self._plays_chunks else 1)
+
+    def _giving(self, num_actions: int) -> Self:
+        return type(self)(copy.copy(self._policy), self._preprocess, self._postprocess, num_actions)
 
     def reset(self, seed: int) -> None:
         """Starts an episode: forgets past frames and queued actions."""
@@ -107,7 +106,10 @@ class ActingPolicy:
         self._seed, self._decision = seed, 0
 
     def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "chunk action_dim"]:
-        """The next actions in the environment's units, [-1, 1] for LIBERO: `n_action_steps`, all, or one."""
+        """The next actions in the environment's units, [-1, 1] for LIBERO.
+
+        As many as `n_action_steps` says, all of a chunk (`with_whole_chunks`), or one at a time.
+        """
         return self.act_together([observation])[0]
 
     def act_together(
@@ -126,10 +128,6 @@ class ActingPolicy:
         self._decision += 1
         actions: torch.Tensor = self._postprocess(chunk)
         return actions.cpu().float().numpy()
-
-    def _rows_given(self) -> int:
-        config = self._policy.config
-        return int(config.chunk_size if self._whole_chunks else config.n_action_steps)
 
     def _chunk(self, batch: dict[str, Any], continued: dict[str, Any]) -> torch.Tensor:
         if not self._plays_chunks:

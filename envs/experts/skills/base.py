@@ -68,7 +68,7 @@ class Traveller:
         start = self._start(hand.position, share)
         waypoint = start + share * (target.position - start)
         waypoint[2] = hand.position[2] + missing
-        return toward(self._world.coming, Pose(waypoint, target.rotation), grip)
+        return toward(self._world.hand_at_rest, Pose(waypoint, target.rotation), grip)
 
     def _start(self, position: Vector, share: float) -> Vector:
         """Remember where a rise began: the controller lets a turning hand drift where no input holds it."""

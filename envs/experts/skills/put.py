@@ -114,7 +114,7 @@ class Put:
         wanted_m = height_m(aside_m, up_m, HOVER_M)
         if wanted_m is None:
             return self._traveller.toward(grasp.moved(HOVER_M * out), OPEN)
-        return toward(self._world.coming, grasp.moved(wanted_m * out), OPEN)
+        return toward(self._world.hand_at_rest, grasp.moved(wanted_m * out), OPEN)
 
     def _pinch(self) -> Action:
         self._closing += 1
@@ -185,7 +185,7 @@ class Put:
         stopped = len(self._lowering) > 10 and recent[0] - recent[-1] < 0.003
         if up_m < LOWERED_M or stopped:
             self._opening = 1
-        return toward(self._world.coming, target, CLOSE)
+        return toward(self._world.hand_at_rest, target, CLOSE)
 
     def _let_go(self) -> Action:
         self._opening += 1
