@@ -1,6 +1,6 @@
 """The hand comes to rest where the expert expects it to, and does not run past where it is sent.
 
-Surprising: sideways only. Outward the arm drifts on by one or two centimetres more, which nothing here models.
+Surprising: sideways only. Outward the arm drifts on by one or two centimetres more; nothing here models that.
 """
 
 from collections.abc import Iterator
