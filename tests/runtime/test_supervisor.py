@@ -1,6 +1,7 @@
 """When a run ends, and what a person's word does after a fault."""
 
 import queue
+import sys
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -115,6 +116,26 @@ def test_a_person_who_is_gone_for_good_ends_the_run() -> None:
     person.answers.put(EOFError())
     until(supervisor, loop, lambda: supervisor.ending is not None)
     assert supervisor.ending is Ending.FAULT
+
+
+def test_nobody_s_leaving_is_ever_taken_for_a_go() -> None:
+    """The person's thread may end between any two of the loop's instructions; threads switch often here."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            clock, loop, supervisor = rig(leave_at_once)
+            loop.faults = (STALE,)
+            assert not supervisor.is_done(loop)
+            clock.advance(5.0)
+            until(supervisor, loop, lambda ended=supervisor: ended.ending is not None)
+            assert loop.faults, "the fault was cleared though nobody said go"
+    finally:
+        sys.setswitchinterval(interval_s)
+
+
+def leave_at_once(question: str) -> str:
+    raise EOFError(question)
 
 
 def test_a_run_whose_time_is_up_while_a_fault_is_latched_ended_with_a_fault() -> None:

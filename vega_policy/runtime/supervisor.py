@@ -49,7 +49,7 @@ class Supervisor:
         self._start_s: float | None = None
         self._faulty_since_s: float | None = None
         self._shown: frozenset[FaultKind] = frozenset()  # in the question that waits for an answer
-        self._is_answered = threading.Event()
+        self._said_go = threading.Event()
         self.ending: Ending | None = None
         self.interventions: Counter[str] = Counter()
         self.faults: list[str] = []
@@ -78,17 +78,17 @@ class Supervisor:
         if self._ask is None:
             # A clock that ran backwards must not keep a run from ending.
             return abs(now_s - self._faulty_since_s) >= SETTLE_S
-        if self._is_answered.is_set():
-            self._take_answer(loop)
+        if self._said_go.is_set():
+            self._take_go(loop)
         if loop.faults and not self._shown:
             self._shown = frozenset(fault.kind for fault in loop.faults)
             arguments = (self._ask, _question(loop.faults))
             threading.Thread(target=self._wait_for_person, args=arguments, daemon=True).start()
         return False
 
-    def _take_answer(self, loop: ControlLoop) -> None:
+    def _take_go(self, loop: ControlLoop) -> None:
         """A go counts for what the person was shown; faults found since then are left latched."""
-        self._is_answered.clear()
+        self._said_go.clear()
         shown, self._shown = self._shown, frozenset()
         if all(fault.kind in shown for fault in loop.faults):
             self._faulty_since_s = None
@@ -101,7 +101,8 @@ class Supervisor:
         except (EOFError, OSError) as error:
             logger.warning("nobody can be asked any more, the run ends: %r", error)
             self._ask = None
-        self._is_answered.set()
+        else:
+            self._said_go.set()
 
 
 def _question(faults: Sequence[Fault]) -> str:
