@@ -32,7 +32,7 @@ PAD_ABOVE_SITE_M = 0.0035
 GOOD_DEPTH_M = 0.020
 MAX_PAIRS = 250
 APART_M = 0.012
-SIDE, SIDE_COST_PER_M = np.array([0.0, -1.0]), 4.0  # the robot's right
+SIDE, SIDE_COST_PER_M = np.array([0.0, -1.0]), 6.0  # the robot's right
 TURN_COST_PER_RAD = 0.6
 """Of a round thing any two sides will do: cheap turns would let small things choose, now these, now those."""
 EASY_REACH_M = 0.70  # beyond, a vertical hand straightens the elbow, and then it gets stuck

@@ -51,12 +51,22 @@ class Placement:
 
 @dataclass(frozen=True)
 class PutPlan:
-    """A grasp, in the object's frame and so wide, and where to put the object."""
+    """A grasp, in the object's frame and so wide, and where to put the object.
+
+    Attributes:
+        fault: The part of the cost that is not a matter of taste: for what is out of reach or in the way.
+    """
 
     grasp: Pose
     width_m: float
     placement: Placement
     cost: float
+    fault: float
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What to compare plans by: without a fault first, then cheap ones."""
+        return self.fault >= FINE_COST, self.cost
 
 
 class PutPlanner:
@@ -69,7 +79,7 @@ class PutPlanner:
         self._rng = rng
 
     def plan(self, rejected: list[Pose]) -> PutPlan | None:
-        """Return the first plan without a fault, or the least bad one.
+        """Return the cheapest plan, with the hand upright unless no such plan is without a fault.
 
         Args:
             rejected: Grasps (hand in the object's frame) that failed before; the last resort.
@@ -81,18 +91,31 @@ class PutPlanner:
         placements = self.placements()
         plans = self._plans(placements, rejected) or self._plans(placements, [])
         plans = plans or self._plans([self._fallback()], [])
-        return min(plans, key=lambda plan: plan.cost, default=None)
+        return min(plans, key=lambda plan: plan.rank, default=None)
 
     def _plans(self, placements: list[Placement], rejected: list[Pose]) -> list[PutPlan]:
-        """Return plans up to the first one without a fault, which then is the only one."""
+        """Return plans, more leaning ones only while none is without a fault."""
         plans: list[PutPlan] = []
-        for grasp in self._grasps(placements[0].exit):
+        for grasps in self._grasps(placements[0].exit):
+            plans += self._plans_with(grasps, placements, rejected)
+            if any(plan.fault < FINE_COST for plan in plans):
+                break
+        return plans
+
+    def _plans_with(
+        self, grasps: list[Grasp], placements: list[Placement], rejected: list[Pose]
+    ) -> list[PutPlan]:
+        """Try grasps, cheapest first, until none that is left can be part of a better plan."""
+        plans: list[PutPlan] = []
+        best = np.inf
+        for grasp in grasps:
+            if grasp.cost + placements[0].cost > best - FINE_COST:
+                break
             local = self._world.pose(self._subgoal.subject).inverse() @ grasp.hand
             if any(np.linalg.norm(local.position - other.position) < 0.01 for other in rejected):
                 continue
             plans.extend(self._completed(grasp, local, placements))
-            if plans and plans[-1].cost < grasp.cost + placements[0].cost + FINE_COST:
-                return plans[-1:]
+            best = min((plan.cost for plan in plans if plan.fault < FINE_COST), default=np.inf)
         return plans
 
     def plan_held(self) -> PutPlan:
@@ -100,14 +123,12 @@ class PutPlanner:
         self._rehearsal.refresh()
         held = self._world.pose(self._subgoal.subject).inverse() @ self._world.hand
         width_m = self._world.opening_m
-        plans = [
-            PutPlan(held, width_m, placement, placement.cost + self._place_cost(held, placement))
-            for placement in self.placements()
-        ]
-        return min(plans, key=lambda plan: plan.cost)
+        grasp = Grasp(self._world.hand, width_m, 0.0)
+        plans = (self._plan_of(grasp, held, 0.0, placement) for placement in self.placements())
+        return min(plans, key=lambda plan: plan.rank)
 
-    def _grasps(self, exit_: Vector) -> Iterator[Grasp]:
-        """Upright grasps first, leaning ones only when none will do; into a side opening only those."""
+    def _grasps(self, exit_: Vector) -> Iterator[list[Grasp]]:
+        """Upright grasps, then more and more leaning ones; into a side opening only those."""
         subject = self._subgoal.subject
         surface, centre = self._world.surface(subject), self._world.centre_of_mass(subject)
         upright = upright_grasps(surface, centre, self._world.base, self._rng)
@@ -115,19 +136,26 @@ class PutPlanner:
             grasps = leaning(upright, float(np.radians(lean_deg)))
             if exit_ is not UP:
                 grasps = [grasp for grasp in grasps if grasp.hand.rotation[:, 2] @ exit_ < POINTS_IN]
-            yield from grasps[:GRASPS]
+            yield grasps[:GRASPS]
 
     def _completed(self, grasp: Grasp, local: Pose, placements: list[Placement]) -> Iterator[PutPlan]:
         """Check a grasp where the object is, then at each placement until one is fine."""
         pick = self._pick_cost(grasp)
         if pick > 1.0:
-            yield PutPlan(local, grasp.width_m, placements[0], grasp.cost + 10.0 * pick)
+            yield PutPlan(local, grasp.width_m, placements[0], grasp.cost + 10.0 * pick, 10.0 * pick)
             return
         for placement in placements:
-            cost = grasp.cost + pick + placement.cost + self._place_cost(local, placement)
-            yield PutPlan(local, grasp.width_m, placement, cost)
-            if cost < grasp.cost + placements[0].cost + FINE_COST:
+            plan = self._plan_of(grasp, local, pick, placement)
+            yield plan
+            if plan.cost < grasp.cost + placements[0].cost + FINE_COST:
                 return
+
+    def _plan_of(self, grasp: Grasp, local: Pose, pick: float, placement: Placement) -> PutPlan:
+        """Rate a grasp, whose fault is known, with a placement."""
+        fault, tightness = self._place_cost(local, placement)
+        fault += pick
+        cost = grasp.cost + placement.cost + fault + tightness
+        return PutPlan(local, grasp.width_m, placement, cost, fault)
 
     def _pick_cost(self, grasp: Grasp) -> float:
         near, rehearsal = self._world.geoms_of(self._subgoal.subject), self._rehearsal
@@ -142,16 +170,17 @@ class PutPlanner:
         before = rehearsal.reach(grasp.hand.moved(-HOVER_M * grasp.hand.rotation[:, 2]), at.q)
         return cost + rehearsal.arm_cost(before, near=near)
 
-    def _place_cost(self, local: Pose, placement: Placement) -> float:
+    def _place_cost(self, local: Pose, placement: Placement) -> tuple[float, float]:
+        """Return what is wrong with a placement, and what there is too little room for."""
         hand = placement.pose @ local
         at = self._rehearsal.reach(hand)
-        cost = self._carrying_cost(at, placement.pose)
-        if cost > 1.0:
-            return cost
+        fault = self._carrying_cost(at, placement.pose)
+        if fault > 1.0:
+            return fault, 0.0
+        tightness = self._rehearsal.tightness(at, carried=(self._subgoal.subject, placement.pose))
         offset = placement.way_in_m * placement.exit
-        return cost + self._carrying_cost(
-            self._rehearsal.reach(hand.moved(offset), at.q), placement.pose.moved(offset)
-        )
+        before = self._rehearsal.reach(hand.moved(offset), at.q)
+        return fault + self._carrying_cost(before, placement.pose.moved(offset)), tightness
 
     def _carrying_cost(self, reach: Reach, pose: Pose) -> float:
         return self._rehearsal.arm_cost(reach, carried=(self._subgoal.subject, pose), opening_m=0.01)

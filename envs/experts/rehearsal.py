@@ -18,6 +18,10 @@ from vega_policy.envs.experts.geometry import Pose, rotation_vector
 from vega_policy.envs.experts.world import ROBOT, World
 
 MARGIN_M = 0.003
+ROOM_M = 0.03  # that far off, an imitator's hand should still touch nothing
+LEVEL = 0.8  # vertical component up to which a gap counts as one to the side
+TIGHT_COST_PER_M = 40.0
+OPEN_M = 0.08
 MOVABLE_WEIGHT = 0.3  # brushing a free object is a smaller fault than hitting a wall
 ITERATIONS = 25
 DAMPING = 1e-5
@@ -119,7 +123,7 @@ class Rehearsal:
         *,
         carried: tuple[str, Pose] | None = None,
         near: Collection[int] = (),
-        opening_m: float = 0.08,
+        opening_m: float = OPEN_M,
         touch_m: float = 0.001,
     ) -> float:
         """Return how bad an arm configuration is: 0 means reached, elbow and wrist bent, clear of everything.
@@ -131,16 +135,36 @@ class Rehearsal:
             opening_m: Distance between the finger pads.
             touch_m: How deep those may be entered.
         """
-        self._data.qpos[:] = self._qpos
-        self._data.qpos[self._world.arm_qpos] = reach.q
-        self._data.qpos[self._world.finger_qpos] = np.array([0.5, -0.5]) * opening_m
-        if carried is not None:
-            self._place(*carried)
+        self._assume(reach.q, opening_m, carried)
         straight = max(0.0, float(reach.q[ELBOW]) - STRAIGHT_ELBOW_RAD)
         aligned = max(0.0, WRIST_ROOM_RAD - abs(float(reach.q[WRIST]) - np.pi))
         posture = straight + aligned + 2.0 * self._discomfort(reach.q)
         ignore = carried[0] if carried else ""
         return 20.0 * max(0.0, reach.error - 0.004) + posture + self._intrusion(near, touch_m, ignore)
+
+    def tightness(
+        self, reach: Reach, *, carried: tuple[str, Pose] | None = None, near: Collection[int] = ()
+    ) -> float:
+        """Return a cost for less than `ROOM_M` to the side between the arm, its fingers open, and anything.
+
+        Args:
+            reach: The configuration.
+            carried: An object between the fingers, and its pose.
+            near: Geoms that do not count.
+        """
+        self._assume(reach.q, OPEN_M, carried)
+        self._model.opt.o_margin = ROOM_M
+        others, gaps = self._gaps(self._moving, carried[0] if carried else "", steepest=LEVEL)
+        self._model.opt.o_margin = MARGIN_M  # a wide one makes depths inexact
+        least_m = gaps[~np.isin(others, list(near))].min(initial=ROOM_M)
+        return TIGHT_COST_PER_M * float(ROOM_M - max(least_m, 0.0))
+
+    def _assume(self, arm_q: ArmQ, opening_m: float, carried: tuple[str, Pose] | None) -> None:
+        self._data.qpos[:] = self._qpos
+        self._data.qpos[self._world.arm_qpos] = arm_q
+        self._data.qpos[self._world.finger_qpos] = np.array([0.5, -0.5]) * opening_m
+        if carried is not None:
+            self._place(*carried)
 
     def _discomfort(self, q: ArmQ) -> float:
         """Sum (rad) how far the joints are inside the last quarter radian before a limit."""
@@ -166,7 +190,7 @@ class Rehearsal:
         weights = np.where(self._movable[others], MOVABLE_WEIGHT, 1.0)
         return float(100.0 * (weights * np.clip(allowed - gaps, 0.0, 0.05)).sum())
 
-    def _gaps(self, moving: np.ndarray, ignore: str) -> tuple[np.ndarray, np.ndarray]:
+    def _gaps(self, moving: np.ndarray, ignore: str, steepest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         """Return geom and distance (m, negative inside) of what is near the moving geoms."""
         self._mujoco.mj_kinematics(self._model, self._data)
         self._mujoco.mj_collision(self._model, self._data)
@@ -174,4 +198,5 @@ class Rehearsal:
         ours = moving[pairs]
         others = np.where(ours[:, 0], pairs[:, 1], pairs[:, 0])
         relevant = (ours[:, 0] != ours[:, 1]) & (self._world.owners[others] != ignore)
+        relevant &= np.abs(self._data.contact.frame[:, 2]) <= steepest + 1e-6
         return others[relevant], gaps[relevant]

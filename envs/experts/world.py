@@ -18,6 +18,7 @@ from vega_policy.envs.experts.surface import PLANE, Surface, sample
 ROBOT = "robot"
 SCENERY = "scenery"
 GRAZE_M, CLEAR_M = 0.006, 0.03
+RESTING_M_S = 0.01  # closing on nothing, the pads near each other at 0.2 m/s
 COASTING_S = 0.041
 """Distance over speed at which OSC_POSE stops the hand where it is asked to stay: critically damped, with a
 stiffness of 150 / s^2 (robosuite's `osc_pose.json`), it comes to rest after v / (2 sqrt(150 / s^2))."""
@@ -38,6 +39,7 @@ class World:
         self.arm_qpos: Int[np.ndarray, 7] = np.array(robot._ref_joint_pos_indexes)
         self.arm_dofs: Int[np.ndarray, 7] = np.array(robot._ref_joint_vel_indexes)
         self.finger_qpos: Int[np.ndarray, 2] = np.array(robot._ref_gripper_joint_pos_indexes)
+        self.finger_dofs: Int[np.ndarray, 2] = np.array(robot._ref_gripper_joint_vel_indexes)
         self.home_q: Float[np.ndarray, 7] = np.array(robot.init_qpos)
         self.base: Vector = self.data.body(robot.robot_model.root_body).xpos.copy()
         self.owners = self._name_owners()
@@ -105,6 +107,11 @@ class World:
     def opening_m(self) -> float:
         """Distance between the finger pads."""
         return float(np.abs(self.data.qpos[self.finger_qpos]).sum())
+
+    @property
+    def fingers_rest(self) -> bool:
+        """Whether the finger pads do not move, for what is between them or for being at an end."""
+        return float(np.abs(self.data.qvel[self.finger_dofs]).sum()) < RESTING_M_S
 
     def is_object(self, name: str) -> bool:
         """Whether `name` is a free object (not a fixture, not a region)."""

@@ -61,6 +61,6 @@ def test_it_pulls_for_a_while_at_the_stop_before_it_lets_go(env: LiberoEnv) -> N
             break
         pulling += at_stop
         env.step(action)
-    assert pulling >= 6
+    assert 3 <= pulling <= 5, "fewer leave no margin, more look all the same"
     beside_m = abs(world.hand.position - world.data.body(world.model.joint(part.joint).bodyid[0]).xipos)[0]
     assert beside_m < 0.02

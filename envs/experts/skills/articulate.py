@@ -14,8 +14,8 @@ from vega_policy.envs.experts.skills.base import Traveller
 from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, room_m
 from vega_policy.envs.experts.world import World
 
-CLOSING_STEPS, LEAVING_STEPS = 11, 25
-STOP_STEPS = 7  # against the stop: who learns this lets go some steps too early
+STARTING_STEPS, CLOSING_STEPS, LEAVING_STEPS = 4, 11, 25
+STOP_STEPS = 4  # against the stop: who learns this lets go some steps too early
 EXIT_M = 0.04
 LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles
 WAIT_ASIDE_M, PACE_ASIDE_M = 0.012, 0.004  # off the line: no further in; full pace
@@ -119,7 +119,8 @@ class Articulate:
 
     def _close_on(self, contact: Pose) -> Action:
         self._closing += 1
-        if self._closing > CLOSING_STEPS:
+        closed = self._closing > STARTING_STEPS and self._world.fingers_rest
+        if closed or self._closing > CLOSING_STEPS:
             self._closing, self._moving = 0, True
             self._stall.clear()
         return toward(self._world.hand, contact, CLOSE)

@@ -19,12 +19,14 @@ from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, height_m, r
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
+STARTING_STEPS = 4  # after a command, before fingers or hand can be said to have come to rest
 FLICKER_STEPS = 4
 HOMING_STEPS, NEAR_HOME_M = 30, 0.03
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
 EXIT_M = 0.10
 ABOVE_M, BELOW_M = 0.010, 0.015  # from there on the fingers close: they are round the thing
 PLACING_ROOM_M, LOWERED_M = 0.008, 0.005
+SINKING_M = 0.003  # in two steps: less, and it stands on something
 FALLING_M_S = 0.15
 UNSTICK_M = 0.02
 LEAST_SHARE = 0.2  # of the way out, also where there is no room to rise
@@ -75,7 +77,13 @@ class Put:
         """Whether the fingers have the object; a contact may flicker for a few steps while it is lifted."""
         pinched = self._world.is_pinched(self._object) and self._world.opening_m < WEDGED_OPENING_M
         self._missed = 0 if pinched else self._missed + 1
-        return self._missed < FLICKER_STEPS and not 0 < self._closing < CLOSING_STEPS
+        return self._missed < FLICKER_STEPS and not (self._closing and self._are_closing())
+
+    def _are_closing(self) -> bool:
+        """Whether the fingers are still on their way; no longer, as waiting is what nobody can see."""
+        if self._closing < STARTING_STEPS:
+            return True
+        return self._closing < CLOSING_STEPS and not self._world.fingers_rest
 
     def _current_plan(self) -> PutPlan | None:
         """Plan anew when there is no plan or the object has moved; None if it cannot be grasped there."""
@@ -100,25 +108,27 @@ class Put:
         return self._go_for(plan)
 
     def _go_for(self, plan: PutPlan) -> Action:
-        """Go over the grasp and down the funnel; close once the fingers are round the thing."""
+        """Go over the grasp and down the funnel, with open fingers; close once they are round the thing."""
         grasp = self._world.pose(self._object) @ plan.grasp
         hand, out = self._world.hand, -grasp.rotation[:, 2]
         stalled = self._stall.update(hand)
         aside_m = aside_of_grasp_m(hand, grasp, room_m(plan.width_m))
         up_m = float(out @ (hand.position - grasp.position))
-        if aside_m == 0.0 and -BELOW_M < up_m < ABOVE_M:
+        is_open = self._world.opening_m > plan.width_m
+        if is_open and aside_m == 0.0 and -BELOW_M < up_m < ABOVE_M:
             self._pinching_at = grasp
             return self._pinch()
         if stalled:
             self._give_up_grasp(plan)
-        wanted_m = height_m(aside_m, up_m, HOVER_M)
+        wanted_m = height_m(aside_m, up_m, HOVER_M) if is_open else HOVER_M
         if wanted_m is None:
             return self._traveller.toward(grasp.moved(HOVER_M * out), OPEN)
         return toward(self._world.hand_at_rest, grasp.moved(wanted_m * out), OPEN)
 
     def _pinch(self) -> Action:
         self._closing += 1
-        if self._closing > CLOSING_STEPS + 3:
+        on_nothing = self._closing > STARTING_STEPS and self._world.fingers_rest
+        if on_nothing or self._closing > CLOSING_STEPS + 3:
             self._closing = 0
             if (plan := self._current_plan()) is not None:
                 self._give_up_grasp(plan)
@@ -141,7 +151,7 @@ class Put:
         aside_m = float(np.linalg.norm(error + up_m * placement.exit))
         wanted_m = height_m(max(aside_m - PLACING_ROOM_M, 0.0), up_m, placement.way_in_m)
         if wanted_m is not None:
-            return self._lower(target.moved(wanted_m * placement.exit), up_m)
+            return self._lower(target.moved(wanted_m * placement.exit), up_m, sinks=wanted_m < up_m)
         self._lowering.clear()
         escape = self._world.way_from_under(self._object)
         if escape.any():
@@ -179,10 +189,11 @@ class Put:
         assert self._plan is not None
         return placement.pose.rotation @ self._plan.grasp.rotation
 
-    def _lower(self, target: Pose, up_m: float) -> Action:
-        self._lowering.append(up_m)
-        recent = self._lowering[-6:]
-        stopped = len(self._lowering) > 10 and recent[0] - recent[-1] < 0.003
+    def _lower(self, target: Pose, up_m: float, *, sinks: bool) -> Action:
+        """Go down until it is in place or stands on something, and let go: pressing on looks the same."""
+        self._lowering = [*self._lowering, up_m] if sinks else []
+        recent = self._lowering[-3:]
+        stopped = len(self._lowering) > STARTING_STEPS and recent[0] - recent[-1] < SINKING_M
         if up_m < LOWERED_M or stopped:
             self._opening = 1
         return toward(self._world.hand_at_rest, target, CLOSE)
