@@ -8,7 +8,7 @@ expert itself did next: its answers to the states of a learner's path, put in a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -27,10 +27,28 @@ class Disturbance:
         action_noise: Standard deviation of the Gaussian noise added to each action dimension of the
             arm at every step, in action units; the last dimension, the gripper, has none.
         beta: With a learner: probability at each of its decisions that the expert takes over, in (0, 1].
+        rescue: The same at its decisions in trouble, where that is more.
     """
 
     action_noise: float = 0.0
     beta: float = 1.0
+    rescue: float = 0.0
+
+
+class Expert(Policy, Protocol):
+    """A policy that acts in any state, and can tell when another one needs its help."""
+
+    def sees_trouble(self) -> bool:
+        """Whether who acts now needs help; asked at each of its decisions."""
+        ...
+
+
+class ExpertFactory(PolicyFactory, Protocol):
+    """Builds experts."""
+
+    def __call__(self, env: gymnasium.Env[Any, Any]) -> Expert:
+        """Build the expert that acts in `env`."""
+        ...
 
 
 class Demonstrator:
@@ -39,7 +57,7 @@ class Demonstrator:
     The learner's labels are NaN; its chunks are given whole, so that nothing is drawn while one is played.
     """
 
-    def __init__(self, expert: Policy, learner: Policy | None, disturbance: Disturbance) -> None:
+    def __init__(self, expert: Expert, learner: Policy | None, disturbance: Disturbance) -> None:
         self._expert, self._learner, self._disturbance = expert, learner, disturbance
         self._rng = np.random.default_rng(0)
         self._is_expert_acting = learner is None
@@ -63,8 +81,12 @@ class Demonstrator:
     def _expert_takes_over(self) -> bool:
         """Whether it acts from now on; once it does it goes on to the end."""
         if not self._is_expert_acting:
-            self._is_expert_acting = bool(self._rng.random() < self._disturbance.beta)
+            self._is_expert_acting = bool(self._rng.random() < self._chance())
         return self._is_expert_acting
+
+    def _chance(self) -> float:
+        beta, rescue = self._disturbance.beta, self._disturbance.rescue
+        return rescue if rescue > beta and self._expert.sees_trouble() else beta
 
     def _disturbed(self, action: NDArray[np.floating]) -> NDArray[np.floating]:
         noise = np.zeros_like(action)
@@ -76,7 +98,7 @@ class Demonstrator:
 class MakeDemonstrator:
     """Policy factory; the learner sees the same environment as the expert."""
 
-    make_expert: PolicyFactory
+    make_expert: ExpertFactory
     make_learner: PolicyFactory | None
     disturbance: Disturbance
     needs_images: bool = True

@@ -16,6 +16,7 @@ from vega_policy.envs.experts.skills.articulate import Articulate
 from vega_policy.envs.experts.skills.base import Skill
 from vega_policy.envs.experts.skills.put import Put
 from vega_policy.envs.experts.skills.slide import Slide, must_slide
+from vega_policy.envs.experts.trouble import Onlooker
 from vega_policy.envs.experts.world import World
 
 UNDONE_STEPS = 10
@@ -42,8 +43,15 @@ class Expert:
             self._begin()
         return np.clip(self._action(), -1.0, 1.0)[None]
 
+    def sees_trouble(self) -> bool:
+        """Whether who acts now needs help: shut fingers with nothing between them, or a hand that stays."""
+        if self._world is None:
+            self._begin()
+        return self._onlooker.sees_trouble(must_carry=self._must_carry())
+
     def _begin(self) -> None:
         self._world = World(self._env.unwrapped.raw)
+        self._onlooker = Onlooker(self._world)
         self._rehearsal = Rehearsal(self._world)
         self._goals = ordered(self._world.goal)
         self._skill: Skill | None = None
@@ -87,6 +95,13 @@ class Expert:
             return None
         opening = Subgoal("open", container)
         return None if is_reached(self._world, opening) else opening
+
+    def _must_carry(self) -> bool:
+        assert self._world is not None
+        goal = self._unmet()
+        if goal is None or not goal.places or self._opening_for(goal) is not None:
+            return False
+        return not must_slide(self._world, goal)
 
     def _skill_for(self, subgoal: Subgoal) -> Skill:
         assert self._world is not None

@@ -153,33 +153,52 @@ def test_the_expert_takes_over_from_a_learner_and_only_its_part_is_recorded(plai
     assert strayed > 0
 
 
-@pytest.mark.parametrize("beta", [1.0, 0.3])
-def test_beta_chooses_when_the_expert_takes_over(beta: float) -> None:
-    class Always:
-        def __init__(self, value: float) -> None:
-            self._value = value
+class Always:
+    """Answers the same; an expert in whose eyes the learner is in trouble from its fifth decision on."""
 
-        def reset(self, seed: int) -> None: ...
+    def __init__(self, value: float) -> None:
+        self._value = value
+        self._decisions = 0
 
-        def act(self, observation):
-            return np.full((2, 3), self._value)
+    def reset(self, seed: int) -> None:
+        self._decisions = 0
 
-    demonstrator = Demonstrator(Always(1.0), Always(0.0), Disturbance(beta=beta))
+    def act(self, observation):
+        return np.full((2, 3), self._value)
+
+    def sees_trouble(self) -> bool:
+        self._decisions += 1
+        return self._decisions > 5
+
+
+def taken_over_at(disturbance: Disturbance) -> list[int]:
+    """Decisions of the learner before the expert's first, in 200 episodes."""
+    demonstrator = Demonstrator(Always(1.0), Always(0.0), disturbance)
     learned = []
     for seed in range(200):
         demonstrator.reset(seed)
         chunks = [demonstrator.act({}) for _ in range(60)]
-        by_expert = np.array([chunk[0, 0, 0] == 1.0 for chunk in chunks])
-        assert all(
-            np.isnan(chunk[:, 1]).all() == (not expert)
-            for chunk, expert in zip(chunks, by_expert, strict=True)
-        )
-        assert all(
-            len(chunk) == (1 if expert else 2) for chunk, expert in zip(chunks, by_expert, strict=True)
-        )
-        assert (np.diff(by_expert.astype(int)) >= 0).all()
-        learned.append(np.argmax(by_expert))
-    assert np.mean(learned) == pytest.approx((1 - beta) / beta, abs=0.6)
+        by_expert = [bool(chunk[0, 0, 0] == 1.0) for chunk in chunks]
+        assert by_expert == sorted(by_expert), "once it acts it goes on to the end"
+        for chunk, expert in zip(chunks, by_expert, strict=True):
+            assert np.isnan(chunk[:, 1]).all() == (not expert)
+            assert len(chunk) == (1 if expert else 2)
+        learned.append(int(np.argmax(by_expert)))
+    return learned
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_beta_chooses_when_the_expert_takes_over(beta: float) -> None:
+    assert np.mean(taken_over_at(Disturbance(beta=beta))) == pytest.approx((1 - beta) / beta, abs=0.6)
+
+
+def test_the_expert_comes_to_the_rescue() -> None:
+    assert set(taken_over_at(Disturbance(beta=1e-9, rescue=1.0))) == {5}
+    assert np.mean(taken_over_at(Disturbance(beta=1e-9, rescue=0.5))) == pytest.approx(6.0, abs=0.5)
+
+
+def test_in_trouble_it_does_not_come_less_often_than_otherwise() -> None:
+    assert set(taken_over_at(Disturbance(beta=1.0, rescue=0.1))) == {0}
 
 
 def test_what_a_learner_solves_alone_is_no_demonstration(tmp_path: Path) -> None:

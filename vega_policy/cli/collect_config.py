@@ -30,6 +30,7 @@ LIMITS = {
     "action_noise": (0, 2),
     "start_steps": (0, 50),
     "beta": (0.001, 1),
+    "rescue": (0, 1),
     "num_workers": (1, math.inf),
     "episode_time_limit_s": (1, math.inf),
 }
@@ -59,6 +60,7 @@ class CollectConfig:
     start_steps: int = 0  # before recording, move the arm at random for up to this many steps (1.2 cm each)
     policy: LearnerConfig = field(default_factory=LearnerConfig)
     beta: float = 0.1  # with --policy.path: chance that the expert takes over, at each of its decisions
+    rescue: float = 0.5  # the same where it has shut its fingers on nothing or stays in one place, if more
     protocol: str = "oft"  # step limits: oft or lerobot
     assets: str = "auto"  # auto, official, standin or a folder
     strict: bool = False  # refuse a mujoco version that changes results

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import gymnasium
 
     from vega_policy.configuration_vega import VegaConfig
+    from vega_policy.envs.experts.expert import Expert
     from vega_policy.rollouts.episode import Policy
     from vega_policy.rollouts.stage import PolicyFactory
     from vega_policy.runtime.acting import ActingPolicy
@@ -51,7 +52,7 @@ class MakeExpert:
 
     needs_images: bool = False
 
-    def __call__(self, env: "gymnasium.Env[Any, Any]") -> "Policy":
+    def __call__(self, env: "gymnasium.Env[Any, Any]") -> "Expert":
         """Attach an expert to a LIBERO environment."""
         from vega_policy.envs.experts.expert import Expert
 
