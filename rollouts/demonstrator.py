@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from vega_policy.rollouts.episode import Policy
 from vega_policy.rollouts.stage import PolicyFactory
 
+KICK_STEPS = 3
+TRANSLATION = slice(0, 3)
+
 
 @dataclass(frozen=True)
 class Disturbance:
@@ -26,11 +29,14 @@ class Disturbance:
     Attributes:
         action_noise: Standard deviation of the Gaussian noise added to each action dimension of the
             arm at every step, in action units; the last dimension, the gripper, has none.
+        kicks: Probability at each step that a kick begins: for `KICK_STEPS` the hand is moved at full stick
+            in a random direction, whatever the label. Noise alone keeps close to the expert's own way.
         beta: With a learner: probability at each of its decisions that the expert takes over, in (0, 1].
         rescue: The same at its decisions in trouble, where that is more.
     """
 
     action_noise: float = 0.0
+    kicks: float = 0.0
     beta: float = 1.0
     rescue: float = 0.0
 
@@ -60,11 +66,13 @@ class Demonstrator:
     def __init__(self, expert: Expert, learner: Policy | None, disturbance: Disturbance) -> None:
         self._expert, self._learner, self._disturbance = expert, learner, disturbance
         self._rng = np.random.default_rng(0)
+        self._kick: list[NDArray[np.floating]] = []
         self._is_expert_acting = learner is None
 
     def reset(self, seed: int) -> None:
         """Forget the last episode."""
         self._rng = np.random.default_rng(seed)
+        self._kick = []
         self._expert.reset(seed)
         self._is_expert_acting = self._learner is None
         if self._learner is not None:
@@ -91,7 +99,17 @@ class Demonstrator:
     def _disturbed(self, action: NDArray[np.floating]) -> NDArray[np.floating]:
         noise = np.zeros_like(action)
         noise[:-1] = self._disturbance.action_noise * self._rng.standard_normal(len(action) - 1)
-        return np.clip(action + noise, -1.0, 1.0)
+        disturbed = np.clip(action + noise, -1.0, 1.0)
+        if not self._kick and self._disturbance.kicks > 0 and self._rng.random() < self._disturbance.kicks:
+            self._kick = [self._direction(len(action) - 1)] * KICK_STEPS
+        if self._kick:
+            disturbed[:-1][TRANSLATION] = self._kick.pop()
+        return disturbed
+
+    def _direction(self, size: int) -> NDArray[np.floating]:
+        """At full stick: the largest component is 1."""
+        direction = self._rng.standard_normal(min(size, TRANSLATION.stop))
+        return direction / np.abs(direction).max()
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Expert:
         """Whether who acts now needs help: shut fingers with nothing between them, or a hand that stays."""
         if self._world is None:
             self._begin()
-        return self._onlooker.sees_trouble(must_carry=self._must_carry())
+        return self._onlooker.sees_trouble(must_hold=self._must_hold())
 
     def _begin(self) -> None:
         self._world = World(self._env.unwrapped.raw)
@@ -96,12 +96,15 @@ class Expert:
         opening = Subgoal("open", container)
         return None if is_reached(self._world, opening) else opening
 
-    def _must_carry(self) -> bool:
+    def _must_hold(self) -> bool:
+        """Whether the next thing to do is to carry something or to pull a handle."""
         assert self._world is not None
         goal = self._unmet()
-        if goal is None or not goal.places or self._opening_for(goal) is not None:
+        if goal is None:
             return False
-        return not must_slide(self._world, goal)
+        if goal.relation == "open" or self._opening_for(goal) is not None:
+            return True
+        return goal.places and not must_slide(self._world, goal)
 
     def _skill_for(self, subgoal: Subgoal) -> Skill:
         assert self._world is not None

@@ -1,7 +1,7 @@
 """When a learner that is watched needs help: its hand has shut on nothing, or stays where it is.
 
-Surprising: only a hand that has to carry something next can have shut on nothing; doors and plates are pushed
-with shut fingers.
+Surprising: only a hand that has to carry or pull something next can have shut on nothing; doors and plates
+are pushed with shut fingers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Onlooker:
         self._here: Vector | None = None
         self._here_since_s = 0.0
 
-    def sees_trouble(self, *, must_carry: bool) -> bool:
+    def sees_trouble(self, *, must_hold: bool) -> bool:
         """Whether help is needed; to be asked at every decision.
 
         Args:
-            must_carry: Whether the next thing to do is to carry something.
+            must_hold: Whether the next thing to do is to carry something or to pull a handle.
         """
-        return self._stays() or (must_carry and self._holds_nothing())
+        return self._stays() or (must_hold and self._holds_nothing())
 
     def _holds_nothing(self) -> bool:
         world = self._world

@@ -21,7 +21,7 @@ from recorded_world import (
 )
 
 from vega_policy.rollouts import recording
-from vega_policy.rollouts.demonstrator import Demonstrator, Disturbance
+from vega_policy.rollouts.demonstrator import KICK_STEPS, Demonstrator, Disturbance
 from vega_policy.rollouts.episode import Task
 from vega_policy.rollouts.recording import EpisodeWriter, read_recording
 
@@ -132,6 +132,20 @@ def test_noise_is_executed_but_not_recorded(plain, tmp_path: Path) -> None:
     assert np.array_equal(first, read_recording(paths(*plain)[0]).columns["position"][0])
 
 
+def test_kicks_lead_aside_and_the_labels_back() -> None:
+    kicked = Demonstrator(Always(0.25), None, Disturbance(kicks=0.1))
+    kicked.reset(seed=0)
+    executed, labels = np.concatenate([kicked.act({}) for _ in range(400)]).swapaxes(0, 1)
+    assert (labels == 0.25).all()
+    assert (executed[:, -1] == 0.25).all(), "the gripper is not kicked"
+    aside = (executed[:, :-1] != 0.25).any(axis=1)
+    assert np.abs(executed[aside, :-1]).max(axis=1) == pytest.approx(1.0)
+    changes = np.flatnonzero(np.diff(np.concatenate([[0], aside, [0]]).astype(int)))
+    lengths = changes[1::2] - changes[::2]
+    assert (lengths[:-1] % KICK_STEPS == 0).all()
+    assert aside.mean() == pytest.approx(0.1 * KICK_STEPS / (1 + 0.1 * (KICK_STEPS - 1)), abs=0.06)
+
+
 def test_the_start_motion_is_made_but_not_recorded(plain, tmp_path: Path) -> None:
     rows = record(tmp_path, 2, start_steps=6, num_workers=1)
     starts = [read_recording(path).columns["position"][0] for path in paths(tmp_path, rows)]
@@ -164,7 +178,7 @@ class Always:
         self._decisions = 0
 
     def act(self, observation):
-        return np.full((2, 3), self._value)
+        return np.full((2, 4), self._value)
 
     def sees_trouble(self) -> bool:
         self._decisions += 1
