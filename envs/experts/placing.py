@@ -177,7 +177,7 @@ class PutPlanner:
         fault = self._carrying_cost(at, placement.pose)
         if fault > 1.0:
             return fault, 0.0
-        tightness = self._rehearsal.tightness(at, carried=(self._subgoal.subject, placement.pose))
+        tightness = self._rehearsal.tightness(at, (self._subgoal.subject, placement.pose))
         offset = placement.way_in_m * placement.exit
         before = self._rehearsal.reach(hand.moved(offset), at.q)
         return fault + self._carrying_cost(before, placement.pose.moved(offset)), tightness

@@ -142,22 +142,18 @@ class Rehearsal:
         ignore = carried[0] if carried else ""
         return 20.0 * max(0.0, reach.error - 0.004) + posture + self._intrusion(near, touch_m, ignore)
 
-    def tightness(
-        self, reach: Reach, *, carried: tuple[str, Pose] | None = None, near: Collection[int] = ()
-    ) -> float:
+    def tightness(self, reach: Reach, carried: tuple[str, Pose]) -> float:
         """Return a cost for less than `ROOM_M` to the side between the arm, its fingers open, and anything.
 
         Args:
             reach: The configuration.
-            carried: An object between the fingers, and its pose.
-            near: Geoms that do not count.
+            carried: The object between the fingers, and its pose.
         """
         self._assume(reach.q, OPEN_M, carried)
         self._model.opt.o_margin = ROOM_M
-        others, gaps = self._gaps(self._moving, carried[0] if carried else "", steepest=LEVEL)
+        _, gaps = self._gaps(self._moving, carried[0], steepest=LEVEL)
         self._model.opt.o_margin = MARGIN_M  # a wide one makes depths inexact
-        least_m = gaps[~np.isin(others, list(near))].min(initial=ROOM_M)
-        return TIGHT_COST_PER_M * float(ROOM_M - max(least_m, 0.0))
+        return TIGHT_COST_PER_M * float(ROOM_M - max(gaps.min(initial=ROOM_M), 0.0))
 
     def _assume(self, arm_q: ArmQ, opening_m: float, carried: tuple[str, Pose] | None) -> None:
         self._data.qpos[:] = self._qpos

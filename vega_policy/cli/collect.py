@@ -138,7 +138,9 @@ def _demonstrator(config: CollectConfig, checkpoint: Path | None) -> "MakeDemons
     """Who acts: the expert, or a learner with these files before it."""
     from vega_policy.rollouts.demonstrator import Disturbance, MakeDemonstrator
 
-    disturbance = Disturbance(config.action_noise, config.kicks, config.beta, config.rescue)
+    disturbance = Disturbance(
+        action_noise=config.action_noise, kicks=config.kicks, beta=config.beta, rescue=config.rescue
+    )
     if checkpoint is None:
         return MakeDemonstrator(MakeExpert(), None, disturbance)
     learner = PolicyConfig(path=str(checkpoint), device=config.policy.device)

@@ -10,11 +10,11 @@ from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, moving_part
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.rehearsal import ELBOW, Rehearsal
-from vega_policy.envs.experts.skills.base import Traveller
+from vega_policy.envs.experts.skills.base import STARTING_STEPS, Traveller
 from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, room_m
 from vega_policy.envs.experts.world import World
 
-STARTING_STEPS, CLOSING_STEPS, LEAVING_STEPS = 4, 11, 25
+CLOSING_STEPS, LEAVING_STEPS = 11, 25
 STOP_STEPS = 4  # against the stop: who learns this lets go some steps too early
 EXIT_M = 0.04
 LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles

@@ -12,6 +12,7 @@ from vega_policy.envs.experts.motion import Action, toward
 from vega_policy.envs.experts.world import World
 
 CLEARANCE_M = 0.045  # an imitator is up to 3 cm lower
+STARTING_STEPS = 4  # after a command, before fingers or hand can be said to have come to rest
 CORRIDOR_RADIUS_M = 0.08
 CONE_M = 0.035
 CEILING_M = 0.42  # over the robot's base; higher up the arm is stretched

@@ -14,12 +14,11 @@ from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
 from vega_policy.envs.experts.rehearsal import Rehearsal
-from vega_policy.envs.experts.skills.base import Traveller
+from vega_policy.envs.experts.skills.base import STARTING_STEPS, Traveller
 from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, height_m, room_m
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
-STARTING_STEPS = 4  # after a command, before fingers or hand can be said to have come to rest
 FLICKER_STEPS = 4
 HOMING_STEPS, NEAR_HOME_M = 30, 0.03
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
