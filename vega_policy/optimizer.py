@@ -123,14 +123,24 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for value, grad in _with_gradients(group):
-            state = self.state[value]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(value)
-            state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
-            direction = orthogonalised(grad.lerp(state["momentum_buffer"], group["momentum"]))
-            value.mul_(1 - group["lr"] * group["weight_decay"])
-            value.add_(direction, alpha=-group["lr"] * ADAMW_RMS * max(value.shape) ** 0.5)
+            by_shape.setdefault(value.shape, []).append((value, grad))
+        for alike in by_shape.values():
+            self._muon_alike(group, alike)
+
+    def _muon_alike(self, group: dict[str, Any], alike: list[tuple[Tensor, Tensor]]) -> None:
+        """One step of matrices of one shape together: one by one they keep a GPU waiting for kernels."""
+        values, grads = [value for value, _ in alike], [grad for _, grad in alike]
+        for value in values:
+            if not self.state[value]:
+                self.state[value]["momentum_buffer"] = torch.zeros_like(value)
+        buffers = [self.state[value]["momentum_buffer"] for value in values]
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        directions = orthogonalised(torch.stack(torch._foreach_lerp(grads, buffers, group["momentum"])))
+        torch._foreach_mul_(values, 1 - group["lr"] * group["weight_decay"])
+        rate = -group["lr"] * ADAMW_RMS * max(values[0].shape) ** 0.5
+        torch._foreach_add_(values, list(directions), alpha=rate)
 
     def _adamw(self, group: dict[str, Any]) -> None:
         pairs = _with_gradients(group)
@@ -156,15 +166,17 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """The matrix with all its singular values about one, by the iteration of Newton and Schulz."""
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    wide = wide / (wide.norm() + TINY)
+def orthogonalised(matrices: Float[Tensor, "number rows columns"]) -> Float[Tensor, "number rows columns"]:
+    """The matrices with all their singular values about one, by the iteration of Newton and Schulz."""
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if is_tall else matrices
+    wide = wide / (wide.norm(dim=(1, 2), keepdim=True) + TINY)
     linear, cubic, quintic = NEWTON_SCHULZ
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic), wide, beta=linear)
-    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+        gram = wide @ wide.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=cubic, alpha=quintic)
+        wide = torch.baddbmm(wide, polynomial, wide, beta=linear)
+    return wide.mT if is_tall else wide
 
 
 def _with_gradients(group: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:

@@ -1,6 +1,7 @@
 """The cache gives what LeRobot and the simulator give, and is never believed when it should not be."""
 
 import json
+import os
 import shutil
 import threading
 from dataclasses import replace
@@ -56,6 +57,22 @@ def test_a_store_is_filled_once(tmp_path: Path) -> None:
     assert counting_fill.calls == [(0, 3), (3, 6), (6, 9), (9, 10)]  # type: ignore[attr-defined]
     assert array_store(tmp_path).ensure(counting_fill) == 0
     assert np.array_equal(array_store(tmp_path).open(), ROWS)
+
+
+def test_a_store_is_filled_by_processes_side_by_side(tmp_path: Path) -> None:
+    def fill(first: int, last: int) -> dict[str, int]:
+        return {"first": first, "last": last, "process": os.getpid()}
+
+    def finish(span: dict[str, int]) -> np.ndarray:
+        processes.add(span["process"])
+        return ROWS[span["first"] : span["last"]]
+
+    processes: set[int] = set()
+    noise = torch.random.get_rng_state()
+    assert array_store(tmp_path).ensure(fill, finish, num_workers=2) == 10
+    assert np.array_equal(array_store(tmp_path).open(), ROWS)
+    assert len(processes - {os.getpid()}) == 2
+    assert torch.equal(noise, torch.random.get_rng_state()), "the training noise does not depend on the cache"
 
 
 def test_an_interrupted_store_goes_on(tmp_path: Path) -> None:

@@ -105,9 +105,8 @@ class TrainingAccelerator(Accelerator):
             return item
         is_training = isinstance(item.sampler, EpisodeAwareSampler)  # held-out pictures stay where they are
         with self.main_process_first():  # one process computes, the others find it done
-            samples = CachedDataset(
-                item.dataset, self._cache.root, self._cache.shift_px if is_training else 0
-            )
+            shift_px = self._cache.shift_px if is_training else 0
+            samples = CachedDataset(item.dataset, self._cache.root, shift_px, item.num_workers)
             if self._cache.features and policy.config.fusion.name != "none":
                 samples.add_features(item.dataset, self._cache.root, policy, self._cache.dtype)
         return _like(item, samples, item.sampler)

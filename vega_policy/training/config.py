@@ -53,7 +53,7 @@ class TrainConfig:
     steps: int = 30_000  # weight updates
     batch_size: int = 64  # samples per update and process
     seed: int = 0  # of data order, noise and the head's weights; others have an init_seed in policy.*
-    num_workers: int = 0  # processes that load data; 0 loads in the training process
+    num_workers: int = 0  # processes that load data and fill the cache; 0 does so in the training process
     num_threads: int = 0  # of torch on the CPU; 0 leaves its own choice
     ema_decay: float | None = None  # of the averaged weights; none are kept if not given
     log_freq: int = 100  # steps between logged numbers

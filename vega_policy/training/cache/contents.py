@@ -33,7 +33,9 @@ Batches = Callable[[int, int], Mapping[str, Any]]
 """The collated samples from a first to before a last."""
 
 
-def ensure_pictures(root: Path, dataset: Any, camera: str, frames: NDArray[np.int64]) -> ArrayStore:
+def ensure_pictures(
+    root: Path, dataset: Any, camera: str, frames: NDArray[np.int64], num_workers: int = 0
+) -> ArrayStore:
     """The pictures of one camera for every sample of a dataset, uint8, (samples, 3, height, width).
 
     Args:
@@ -41,6 +43,7 @@ def ensure_pictures(root: Path, dataset: Any, camera: str, frames: NDArray[np.in
         dataset: The LeRobot dataset.
         camera: The key of its pictures.
         frames: Each sample's number in the whole dataset, of which not all episodes may have been chosen.
+        num_workers: Processes that decode side by side; 0 decodes in this one.
 
     Raises:
         ValueError: If the films do not have the dataset's frames.
@@ -51,7 +54,7 @@ def ensure_pictures(root: Path, dataset: Any, camera: str, frames: NDArray[np.in
         key["episodes"] = dataset.episodes
     name = f"pictures-{camera.rsplit('.', 1)[-1]}"
     store = ArrayStore(root, name, key, len(frames), (channels, height, width), np.uint8)
-    store.ensure(lambda first, last: _decode(dataset, camera, frames[first:last]))
+    store.ensure(lambda first, last: _decode(dataset, camera, frames[first:last]), num_workers=num_workers)
     return store
 
 
@@ -63,6 +66,7 @@ def ensure_features(
     num_rows: int,
     dtype: str,
     changes: Mapping[str, Any],
+    num_workers: int = 0,
 ) -> ArrayStore:
     """The simulator's tokens for every sample of a dataset, (samples, cameras, tokens, dim).
 
@@ -74,6 +78,7 @@ def ensure_features(
         num_rows: Number of samples.
         dtype: `float16` or `float32`, of what is stored.
         changes: What was done to the dataset's pictures, part of the key.
+        num_workers: Processes that read pictures for the one that simulates; 0 reads in this one.
 
     Raises:
         ValueError: If the values do not fit `dtype`.
@@ -91,7 +96,7 @@ def ensure_features(
         **changes,
     }
     store = ArrayStore(root, "features", key, num_rows, tuple(row.shape[1:]), dtype)
-    store.ensure(lambda first, last: _simulate(policy, batches, first, last))
+    store.ensure(batches, lambda batch: _simulate(policy, batch), num_workers)
     return store
 
 
@@ -134,16 +139,20 @@ def _weights_hash(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _simulate(policy: "VegaPolicy", batches: Batches, first: int, last: int) -> NDArray[Any]:
-    tokens = []
+def _simulate(policy: "VegaPolicy", batch: Mapping[str, Any]) -> NDArray[Any]:
+    pictures = {name: batch[name] for name in policy.config.cameras if name in batch}
     on_cpu = next(policy.parameters()).device.type == "cpu"
     size = FEATURE_BATCH if on_cpu else FEATURE_BATCH_GPU
-    for start in range(first, last, size):
-        batch = _pictures(policy, batches(start, min(start + size, last)))
-        found = policy.simulate(policy.cameras.clips(batch))
-        assert found is not None
-        tokens.append(found.float().cpu().numpy())
-    return np.concatenate(tokens)
+    parts = zip(*(value.split(size) for value in pictures.values()), strict=True)
+    found = [_features(policy, dict(zip(pictures, part, strict=True))) for part in parts]
+    return torch.cat(found).numpy()
+
+
+def _features(policy: "VegaPolicy", pictures: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The simulator's tokens for some samples, in float32 on the CPU."""
+    found = policy.simulate(policy.cameras.clips(_pictures(policy, pictures)))
+    assert found is not None
+    return found.float().cpu()
 
 
 def _pictures(policy: "VegaPolicy", batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,18 +52,19 @@ class CachedDataset(Dataset[dict[str, Any]]):
         dataset: A LeRobotDataset that is on disk, with or without a choice of episodes.
         root: Where caches are kept.
         shift_px: How far a sample's pictures are moved at most, before anything sees them.
+        num_workers: Processes that fill the cache; 0 fills it in this one.
 
     Raises:
         ValueError: If the dataset transforms its images, or its pictures are not films.
     """
 
-    def __init__(self, dataset: Any, root: Path, shift_px: int = 0) -> None:
+    def __init__(self, dataset: Any, root: Path, shift_px: int = 0, num_workers: int = 0) -> None:
         if dataset.image_transforms is not None:
             raise ValueError(
                 "dataset.image_transforms change pictures in every epoch, cached features cannot follow: "
                 "set cache.enabled=false, or cache.shift_px instead of dataset.image_transforms.enable"
             )
-        self._shift_px = shift_px
+        self._shift_px, self._num_workers = shift_px, num_workers
         check_films(dataset.meta)
         self._meta = dataset.meta
         self._deltas: Mapping[str, list[int]] = dataset.reader.delta_indices or {}
@@ -74,12 +75,16 @@ class CachedDataset(Dataset[dict[str, Any]]):
         self._starts, self._ends = (np.asarray(bound) for bound in bounds)
         frames = self._columns["index"].numpy()
         self._position = {int(frame): position for position, frame in enumerate(frames)}
-        self._pictures = {key: ensure_pictures(root, dataset, key, frames) for key in dataset.meta.video_keys}
+        self._pictures = {
+            key: ensure_pictures(root, dataset, key, frames, num_workers) for key in dataset.meta.video_keys
+        }
 
     def add_features(self, dataset: Any, root: Path, policy: "VegaPolicy", dtype: str) -> None:
         """Keep the simulator's features of every sample, and give them with it."""
         moved = {"shift_px": self._shift_px} if self._shift_px else {}
-        self._features = ensure_features(root, dataset, policy, self._batch, len(self), dtype, moved)
+        self._features = ensure_features(
+            root, dataset, policy, self._batch, len(self), dtype, moved, self._num_workers
+        )
 
     def __len__(self) -> int:
         return len(self._columns["index"])

@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vega_policy.training.files import claim_space, remove
 
-Fill = Callable[[int, int], NDArray[Any]]
-"""Computes the rows from a first to before a last."""
+Fill = Callable[[int, int], Any]
+"""Gives the rows from a first to before a last, or what they are then made of; may run in another process."""
+
+Finish = Callable[[Any], NDArray[Any]]
+"""Makes the rows of what was filled in; runs in the process that asked, which may hold a GPU."""
 
 BLOCK_BYTES = 2**24
 """Lost at most by an interruption."""
@@ -58,11 +63,13 @@ class ArrayStore:
         self._num_bytes = num_rows * row_bytes
         self._block = max(1, BLOCK_BYTES // max(1, row_bytes))
 
-    def ensure(self, fill: Fill) -> int:
+    def ensure(self, fill: Fill, finish: Finish = np.asarray, num_workers: int = 0) -> int:
         """Compute the blocks that are not there or not intact; a second process waits, and finds them done.
 
         Args:
             fill: Called for each of them.
+            finish: Called with what `fill` gave.
+            num_workers: Processes that fill side by side; 0 fills in this one.
 
         Returns:
             How many rows were computed.
@@ -73,7 +80,9 @@ class ArrayStore:
         """
         with self._alone():
             missing = self._missing()
-            return self._compute(missing, fill) if missing else 0
+            if missing:
+                self._compute(missing, map(finish, _side_by_side(_Blocks(missing, fill), num_workers)))
+            return sum(last - first for first, last in missing)
 
     def open(self) -> NDArray[Any]:
         """The array, read-only; `ensure` has made it complete."""
@@ -87,14 +96,13 @@ class ArrayStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _compute(self, missing: Sequence[tuple[int, int]], fill: Fill) -> int:
+    def _compute(self, missing: Sequence[tuple[int, int]], blocks: Iterator[NDArray[Any]]) -> None:
         array = self._map("r+")
         num_rows = sum(last - first for first, last in missing)
         with tqdm(total=num_rows, desc=f"caching {self._name}", unit="row", dynamic_ncols=True) as bar:
-            for first, last in missing:
-                self._write(array, first, last, fill(first, last))
+            for (first, last), rows in zip(missing, blocks, strict=True):
+                self._write(array, first, last, rows)
                 bar.update(last - first)
-        return num_rows
 
     def _missing(self) -> list[tuple[int, int]]:
         """Spans of rows that have to be computed, in order."""
@@ -154,6 +162,24 @@ class ArrayStore:
 
     def _map(self, mode: Any) -> NDArray[Any]:
         return np.memmap(self.folder / "values.bin", self.dtype, mode, shape=self.shape)
+
+
+class _Blocks(Dataset[Any]):
+    """What `fill` gives for each span, for torch's loader to share out."""
+
+    def __init__(self, spans: Sequence[tuple[int, int]], fill: Fill) -> None:
+        self._spans, self._fill = spans, fill
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def __getitem__(self, number: int) -> Any:
+        return self._fill(*self._spans[number])
+
+
+def _side_by_side(blocks: "_Blocks", num_workers: int) -> DataLoader[Any]:
+    """A loader in their order; its own generator, as it would else take a number from the training noise."""
+    return DataLoader(blocks, batch_size=None, num_workers=num_workers, generator=torch.Generator())
 
 
 def _crc(rows: NDArray[Any]) -> int:
