@@ -149,6 +149,16 @@ def test_training_from_the_cache_equals_training_online(
         assert first == pytest.approx(second, rel=1e-3)
 
 
+def test_processes_that_fill_the_cache_and_load_change_nothing(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    for number in (0, 2):
+        cache = CacheConfig(enabled=True, root=tmp_path / f"cache{number}")
+        changes: dict[str, Any] = {"cache": cache, "num_workers": number}
+        Run(settings(small_dataset, replace(small_policy), tmp_path / f"workers{number}", **changes)).start()
+    assert losses(tmp_path / "workers0") == losses(tmp_path / "workers2")
+
+
 def test_a_bad_sample_stops_training_before_the_step(
     small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

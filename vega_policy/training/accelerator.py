@@ -109,7 +109,10 @@ class TrainingAccelerator(Accelerator):
             samples = CachedDataset(item.dataset, self._cache.root, shift_px, item.num_workers)
             if self._cache.features and policy.config.fusion.name != "none":
                 samples.add_features(item.dataset, self._cache.root, policy, self._cache.dtype)
-        return _like(item, samples, item.sampler)
+        loader = _like(item, samples, item.sampler)
+        if loader.num_workers:  # LeRobot spawns them for its decoders, 12 s each; these decode nothing
+            loader.multiprocessing_context = "fork"
+        return loader
 
 
 class WholeRounds(Sampler[int]):
