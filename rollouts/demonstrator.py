@@ -19,7 +19,7 @@ from vega_policy.rollouts.episode import Policy
 from vega_policy.rollouts.stage import PolicyFactory
 
 KICK_STEPS = 3
-TRANSLATION = slice(0, 3)
+TRANSLATION, ROTATION = slice(0, 3), slice(3, 6)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Disturbance:
     Attributes:
         action_noise: Standard deviation of the Gaussian noise added to each action dimension of the
             arm at every step, in action units; the last dimension, the gripper, has none.
-        kicks: Probability at each step that a kick begins: for `KICK_STEPS` the hand is moved at full stick
-            in a random direction, whatever the label. Noise alone keeps close to the expert's own way.
+        kicks: Probability at each step that a kick begins: for `KICK_STEPS` the hand is moved, or as often
+            turned, at full stick in a random direction, whatever the label. Noise alone keeps close to the
+            expert's own way.
         beta: With a learner: probability at each of its decisions that the expert takes over, in (0, 1].
         rescue: The same at its decisions in trouble, where that is more.
     """
@@ -66,7 +67,7 @@ class Demonstrator:
     def __init__(self, expert: Expert, learner: Policy | None, disturbance: Disturbance) -> None:
         self._expert, self._learner, self._disturbance = expert, learner, disturbance
         self._rng = np.random.default_rng(0)
-        self._kick: list[NDArray[np.floating]] = []
+        self._kick: list[tuple[slice, NDArray[np.floating]]] = []
         self._is_expert_acting = learner is None
 
     def reset(self, seed: int) -> None:
@@ -101,15 +102,17 @@ class Demonstrator:
         noise[:-1] = self._disturbance.action_noise * self._rng.standard_normal(len(action) - 1)
         disturbed = np.clip(action + noise, -1.0, 1.0)
         if not self._kick and self._disturbance.kicks > 0 and self._rng.random() < self._disturbance.kicks:
-            self._kick = [self._direction(len(action) - 1)] * KICK_STEPS
+            self._kick = [self._drawn_kick()] * KICK_STEPS
         if self._kick:
-            disturbed[:-1][TRANSLATION] = self._kick.pop()
+            part, stick = self._kick.pop()
+            disturbed[part] = stick
         return disturbed
 
-    def _direction(self, size: int) -> NDArray[np.floating]:
-        """At full stick: the largest component is 1."""
-        direction = self._rng.standard_normal(min(size, TRANSLATION.stop))
-        return direction / np.abs(direction).max()
+    def _drawn_kick(self) -> tuple[slice, NDArray[np.floating]]:
+        """Which part of an action it replaces, and by what: full stick, so the largest component is 1."""
+        part = TRANSLATION if self._rng.random() < 0.5 else ROTATION
+        direction = self._rng.standard_normal(3)
+        return part, direction / np.abs(direction).max()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from recorded_world import (
 )
 
 from vega_policy.rollouts import recording
-from vega_policy.rollouts.demonstrator import KICK_STEPS, Demonstrator, Disturbance
+from vega_policy.rollouts.demonstrator import KICK_STEPS, ROTATION, TRANSLATION, Demonstrator, Disturbance
 from vega_policy.rollouts.episode import Task
 from vega_policy.rollouts.recording import EpisodeWriter, read_recording
 
@@ -140,6 +140,9 @@ def test_kicks_lead_aside_and_the_labels_back() -> None:
     assert (executed[:, -1] == 0.25).all(), "the gripper is not kicked"
     aside = (executed[:, :-1] != 0.25).any(axis=1)
     assert np.abs(executed[aside, :-1]).max(axis=1) == pytest.approx(1.0)
+    moved, turned = (executed[:, part] != 0.25 for part in (TRANSLATION, ROTATION))
+    assert (moved.all(axis=1) ^ turned.all(axis=1) == aside).all(), "one or the other, as a whole"
+    assert 0.3 < moved[aside].all(axis=1).mean() < 0.7
     changes = np.flatnonzero(np.diff(np.concatenate([[0], aside, [0]]).astype(int)))
     lengths = changes[1::2] - changes[::2]
     assert (lengths[:-1] % KICK_STEPS == 0).all()
@@ -178,7 +181,7 @@ class Always:
         self._decisions = 0
 
     def act(self, observation):
-        return np.full((2, 4), self._value)
+        return np.full((2, 7), self._value)
 
     def sees_trouble(self) -> bool:
         self._decisions += 1

@@ -58,7 +58,7 @@ class CollectConfig:
     image_size_px: int | None = None  # of both cameras, even; the learner's if not given, else 256
     continue_after_success_s: float = 1.5  # record on through release and retreat
     action_noise: float = 0.0  # standard deviation of what is added to executed actions, not to labels
-    kicks: float = 0.0  # chance at each step that the hand is moved 3 to 4 cm aside; labels lead back
+    kicks: float = 0.0  # chance at each step that the hand is moved aside or turned; labels lead back
     start_steps: int = 0  # before recording, move the arm at random for up to this many steps (1.2 cm each)
     policy: LearnerConfig = field(default_factory=LearnerConfig)
     beta: float = 0.1  # with --policy.path: chance that the expert takes over, at each of its decisions
