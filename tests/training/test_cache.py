@@ -1,8 +1,10 @@
 """The cache gives what LeRobot and the simulator give, and is never believed when it should not be."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from lerobot.datasets import EpisodeAwareSampler, video_utils
 from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.factory import make_policy
-from small_data import make_dataset
+from numpy.typing import NDArray
+from small_data import LENGTHS, make_dataset
 from torch.utils.data import DataLoader, default_collate
 from torchvision.transforms.v2 import Identity
 
@@ -20,9 +23,13 @@ from vega_policy.configuration_vega import VegaConfig
 from vega_policy.features import SIMULATED
 from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.training.accelerator import TrainingAccelerator
+from vega_policy.training.cache import contents, store
 from vega_policy.training.cache.contents import ensure_pictures, fingerprint
 from vega_policy.training.cache.dataset import CacheConfig, CachedDataset
 from vega_policy.training.cache.shift import shifted
+from vega_policy.training.merging import merge_datasets
+
+BLOCK_ROWS = 5
 
 
 def test_a_dataset_below_a_folder_of_caches_is_told_from_another(tmp_path: Path) -> None:
@@ -102,6 +109,35 @@ def test_features_are_the_simulators(small_dataset: Path, small_policy: VegaConf
     assert expected is not None
     assert torch.allclose(stored.float(), expected, rtol=2**-11, atol=1e-5)
     assert not torch.allclose(stored[0].float(), expected[1], rtol=1e-2), "each sample has its own"
+
+
+def test_a_merged_dataset_simulates_only_what_is_new(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(policy: VegaPolicy, batch: Mapping[str, Any]) -> NDArray[Any]:
+        simulated[-1] += len(batch["index"])
+        return simulate(policy, batch)
+
+    def features(root: Path, cache: Path) -> NDArray[Any]:
+        simulated.append(0)
+        plain = plain_dataset(root, small_policy)
+        policy = make_policy(small_policy, ds_meta=plain.meta)
+        cached = CachedDataset(plain, cache)
+        cached.add_features(plain, cache, policy, "float16")
+        return np.stack([cached[position][SIMULATED] for position in range(len(cached))])
+
+    simulated: list[int] = []
+    simulate = contents._simulate
+    monkeypatch.setattr(contents, "_simulate", counted)
+    monkeypatch.setattr(
+        store, "BLOCK_BYTES", BLOCK_ROWS * features(small_dataset, tmp_path / "row")[0].nbytes
+    )
+    merge_datasets([small_dataset, make_dataset(tmp_path / "round", seed=1)], tmp_path / "both")
+    features(small_dataset, tmp_path / "cache")
+    found = features(tmp_path / "both", tmp_path / "cache")
+    assert np.array_equal(found, features(tmp_path / "both", tmp_path / "fresh"))
+    alike = sum(LENGTHS) // BLOCK_ROWS * BLOCK_ROWS  # in whole blocks
+    assert simulated[1:] == [sum(LENGTHS), 2 * sum(LENGTHS) - alike, 2 * sum(LENGTHS)]
 
 
 @pytest.mark.parametrize("cameras", [1, 2])

@@ -132,3 +132,47 @@ def test_two_processes_do_not_fill_a_store_twice(tmp_path: Path) -> None:
     assert array_store(tmp_path).ensure(slow_fill) == 10
     second.join()
     assert counting_fill.calls == [(0, 3), (3, 6), (6, 9), (9, 10)]  # type: ignore[attr-defined]
+
+
+def digest_of(rows: np.ndarray) -> str:
+    return np.asarray(rows).tobytes().hex()
+
+
+def longer_store(root: Path, num_rows: int = 14) -> ArrayStore:
+    return ArrayStore(root, "numbers", {"version": 1}, num_rows, (2,), np.float32)
+
+
+def doubled(rows: np.ndarray) -> np.ndarray:
+    doubled.rows += len(rows)  # type: ignore[attr-defined]
+    return 2 * np.asarray(rows)
+
+
+@pytest.mark.parametrize(
+    ("damage", "computed"), [("none", 5), ("a flipped bit", 8), ("no values", 14), ("another type", 14)]
+)
+def test_blocks_that_are_there_already_are_taken_over(tmp_path: Path, damage: str, computed: int) -> None:
+    """Three blocks are alike, and what follows is not: the shorter array ends within the fourth."""
+    rows = np.arange(28, dtype=np.float32).reshape(14, 2)
+    dtype = np.float64 if damage == "another type" else np.float32
+    earlier = ArrayStore(tmp_path, "numbers", {"version": 0}, 10, (2,), dtype)
+    doubled.rows = 0  # type: ignore[attr-defined]
+    earlier.ensure(lambda first, last: rows[first:last], doubled, digest=digest_of)
+    values = earlier.folder / "values.bin"
+    if damage == "a flipped bit":
+        data = bytearray(values.read_bytes())
+        data[4 * 2 * 4] ^= 1  # row 4, in the second block
+        values.write_bytes(data)
+    elif damage == "no values":
+        values.unlink()
+    doubled.rows = 0  # type: ignore[attr-defined]
+    longer = longer_store(tmp_path)
+    assert longer.ensure(lambda first, last: rows[first:last], doubled, digest=digest_of) == 14
+    assert doubled.rows == computed  # type: ignore[attr-defined]
+    assert np.array_equal(longer.open(), 2 * rows)
+
+
+def test_blocks_made_of_something_else_are_not_taken_over(tmp_path: Path) -> None:
+    array_store(tmp_path).ensure(counting_fill, digest=digest_of)
+    other = longer_store(tmp_path, len(ROWS) - 1)
+    other.ensure(lambda first, last: -ROWS[first:last], digest=digest_of)
+    assert np.array_equal(other.open(), -ROWS[:-1])

@@ -4,8 +4,10 @@ Pictures are the dataset's own, decoded. Features are the frozen simulator's tok
 the clip that ends at each frame: what the policy would compute in every step of training, once.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,15 +90,10 @@ def ensure_features(
     first = _joined([_pictures(policy, batches(row, row + 1)) for row in spread.tolist()])
     row = policy.simulate(policy.cameras.clips(first))
     assert row is not None, "a policy without fusion has no features"
-    key = {
-        "format": FORMAT,
-        "data": fingerprint(Path(dataset.root)),
-        "episodes": dataset.episodes,
-        **_features_key(policy),
-        **changes,
-    }
+    of_policy = {"format": FORMAT, **_features_key(policy)}
+    key = {"data": fingerprint(Path(dataset.root)), "episodes": dataset.episodes, **of_policy, **changes}
     store = ArrayStore(root, "features", key, num_rows, tuple(row.shape[1:]), dtype)
-    store.ensure(batches, lambda batch: _simulate(policy, batch), num_workers)
+    store.ensure(batches, partial(_simulate, policy), num_workers, partial(_made_of, json.dumps(of_policy)))
     return store
 
 
@@ -136,6 +133,16 @@ def _weights_hash(module: torch.nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _made_of(of_policy: str, batch: Mapping[str, Any]) -> str:
+    """Of all that features depend on: who makes them, and the pictures as they are after all changes."""
+    digest = sha256(of_policy.encode())
+    for name in sorted(json.loads(of_policy)["cameras"]):
+        digest.update(name.encode())
+        if name in batch:
+            digest.update(batch[name].contiguous().numpy())
     return digest.hexdigest()
 
 

@@ -6,8 +6,7 @@ is never opened, a torn or altered block is computed again, and an interrupted f
 
 import fcntl
 import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -19,13 +18,20 @@ from numpy.typing import DTypeLike, NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from vega_policy.training.cache.blocks import RECORDS, Neighbours, Record, checksum_of, read_records
 from vega_policy.training.files import claim_space, remove
+
+Span = tuple[int, int]
+"""From a first row to before a last."""
 
 Fill = Callable[[int, int], Any]
 """Gives the rows from a first to before a last, or what they are then made of; may run in another process."""
 
 Finish = Callable[[Any], NDArray[Any]]
 """Makes the rows of what was filled in; runs in the process that asked, which may hold a GPU."""
+
+Digest = Callable[[Any], str]
+"""Of what was filled in and of all else that `finish` makes of it: equal digests, equal rows."""
 
 BLOCK_BYTES = 2**24
 """Lost at most by an interruption."""
@@ -63,16 +69,19 @@ class ArrayStore:
         self._num_bytes = num_rows * row_bytes
         self._block = max(1, BLOCK_BYTES // max(1, row_bytes))
 
-    def ensure(self, fill: Fill, finish: Finish = np.asarray, num_workers: int = 0) -> int:
+    def ensure(
+        self, fill: Fill, finish: Finish = np.asarray, num_workers: int = 0, digest: Digest | None = None
+    ) -> int:
         """Compute the blocks that are not there or not intact; a second process waits, and finds them done.
 
         Args:
             fill: Called for each of them.
             finish: Called with what `fill` gave.
             num_workers: Processes that fill side by side; 0 fills in this one.
+            digest: If given, a block that a neighbour made of the same is taken over from it.
 
         Returns:
-            How many rows were computed.
+            How many rows were computed or taken over.
 
         Raises:
             ValueError: If `fill` gives other than the rows asked for, or a value that `dtype` cannot hold.
@@ -81,8 +90,9 @@ class ArrayStore:
         with self._alone():
             missing = self._missing()
             if missing:
-                self._compute(missing, map(finish, _side_by_side(_Blocks(missing, fill), num_workers)))
-            return sum(last - first for first, last in missing)
+                filled = _side_by_side(_Blocks(missing, fill), num_workers)
+                self._compute(zip(missing, filled, strict=True), sum(map(_length, missing)), finish, digest)
+            return sum(map(_length, missing))
 
     def open(self) -> NDArray[Any]:
         """The array, read-only; `ensure` has made it complete."""
@@ -96,15 +106,21 @@ class ArrayStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _compute(self, missing: Sequence[tuple[int, int]], blocks: Iterator[NDArray[Any]]) -> None:
-        array = self._map("r+")
-        num_rows = sum(last - first for first, last in missing)
+    def _compute(
+        self, filled: Iterable[tuple[Span, Any]], num_rows: int, finish: Finish, digest: Digest | None
+    ) -> None:
+        array, taken = self._map("r+"), 0
+        neighbours = Neighbours(self.folder, self._name, self.shape[1:], self.dtype)
         with tqdm(total=num_rows, desc=f"caching {self._name}", unit="row", dynamic_ncols=True) as bar:
-            for (first, last), rows in zip(missing, blocks, strict=True):
-                self._write(array, first, last, rows)
-                bar.update(last - first)
+            for span, block in filled:
+                made_of = None if digest is None else digest(block)
+                rows = None if made_of is None else neighbours.rows(made_of, _length(span))
+                taken += _length(span) if rows is not None else 0
+                bar.set_postfix({"taken over": taken} if taken else {}, refresh=False)
+                self._write(array, span, finish(block) if rows is None else rows, made_of)
+                bar.update(_length(span))
 
-    def _missing(self) -> list[tuple[int, int]]:
+    def _missing(self) -> list[Span]:
         """Spans of rows that have to be computed, in order."""
         blocks = [
             (first, min(first + self._block, self.shape[0])) for first in range(0, self.shape[0], self._block)
@@ -112,8 +128,9 @@ class ArrayStore:
         if not self._belongs_here():
             self._begin()
             return blocks
-        checksums, array = self._checksums(), self._map("r")
-        return [(first, last) for first, last in blocks if checksums.get(first) != _crc(array[first:last])]
+        records, array = read_records(self.folder), self._map("r")
+        sums = {first: record.checksum for first, record in records.items()}
+        return [(first, last) for first, last in blocks if sums.get(first) != checksum_of(array[first:last])]
 
     def _belongs_here(self) -> bool:
         """Whether the folder holds this array, whole or in part."""
@@ -124,14 +141,15 @@ class ArrayStore:
 
     def _begin(self) -> None:
         """An empty array; the key comes last, so that what lacks it counts as nothing."""
-        for name in ("key.json", "checksums.jsonl"):
+        for name in ("key.json", RECORDS):
             (self.folder / name).unlink(missing_ok=True)
         remove(self.folder / "values.bin")
         claim_space(self.folder / "values.bin", self._num_bytes)
         (self.folder / "key.json").write_text(self._key)
 
-    def _write(self, array: NDArray[Any], first: int, last: int, rows: NDArray[Any]) -> None:
-        """Rows, then their checksum: without the second the first do not count."""
+    def _write(self, array: NDArray[Any], span: Span, rows: NDArray[Any], made_of: str | None) -> None:
+        """Rows, then what is on record of them: without the second the first do not count."""
+        first, last = span
         expected = (last - first, *self.shape[1:])
         if rows.shape != expected:
             raise ValueError(
@@ -145,20 +163,7 @@ class ArrayStore:
                 "set cache.dtype=float32, or look for the cause if they are not finite before"
             )
         array[first:last] = stored
-        with (self.folder / "checksums.jsonl").open("a") as lines:
-            lines.write(json.dumps([first, _crc(stored)]) + "\n")
-
-    def _checksums(self) -> dict[int, int]:
-        """By first row; a later line replaces an earlier one, and a torn last line counts for nothing."""
-        file = self.folder / "checksums.jsonl"
-        found: dict[int, int] = {}
-        for line in file.read_text().splitlines() if file.is_file() else ():
-            try:
-                first, checksum = json.loads(line)
-            except ValueError:
-                continue
-            found[first] = checksum
-        return found
+        Record(first, checksum_of(stored), made_of).append(self.folder)
 
     def _map(self, mode: Any) -> NDArray[Any]:
         return np.memmap(self.folder / "values.bin", self.dtype, mode, shape=self.shape)
@@ -167,7 +172,7 @@ class ArrayStore:
 class _Blocks(Dataset[Any]):
     """What `fill` gives for each span, for torch's loader to share out."""
 
-    def __init__(self, spans: Sequence[tuple[int, int]], fill: Fill) -> None:
+    def __init__(self, spans: Sequence[Span], fill: Fill) -> None:
         self._spans, self._fill = spans, fill
 
     def __len__(self) -> int:
@@ -182,5 +187,5 @@ def _side_by_side(blocks: "_Blocks", num_workers: int) -> DataLoader[Any]:
     return DataLoader(blocks, batch_size=None, num_workers=num_workers, generator=torch.Generator())
 
 
-def _crc(rows: NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(rows))
+def _length(span: Span) -> int:
+    return span[1] - span[0]
