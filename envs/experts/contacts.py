@@ -71,6 +71,7 @@ class HoldPlanner:
         """Return the first hold without a fault, or the least bad one; skip those near rejected ones."""
         surface = part_surface(self._world, part.joint)
         self._middle, self._touchable = surface.points.mean(axis=0), part_geoms(self._world, part.joint)
+        self._riders = self._world.objects_on(self._touchable) if part.slides else []
         kinds = (
             (self._pushes, self._grips) if self._subgoal.relation == "close" else (self._grips, self._pushes)
         )
@@ -149,10 +150,16 @@ class HoldPlanner:
             if cost > hold.cost + 2.0:
                 break
             change = share * (part.goal_q - part.q)
-            self._rehearsal.set_joint(part.joint, part.q + change)
+            self._move(part, change)
             reach = self._rehearsal.reach(part.carried(hold.hand, change, hold.turning), reach.q)
             cost += self._cost(reach, hold.width_m)
         return replace(hold, before=before, cost=cost)
+
+    def _move(self, part: MovingPart, change_q: float) -> None:
+        """Pretend the part is further on, and with it what is in a drawer."""
+        self._rehearsal.set_joint(part.joint, part.q + change_q)
+        for name in self._riders:
+            self._rehearsal.set_object(name, part.carried(self._world.pose(name), change_q))
 
     def _best_before(
         self, hold: Hold, part: MovingPart, q: np.ndarray, opening_m: float

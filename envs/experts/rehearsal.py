@@ -75,6 +75,10 @@ class Rehearsal:
         """Pretend a fixture's joint is at `q` until the next refresh."""
         self._qpos[self._model.joint(joint).qposadr[0]] = q
 
+    def set_object(self, name: str, pose: Pose) -> None:
+        """Pretend a free object is at `pose` until the next refresh."""
+        self._place(self._qpos, name, pose)
+
     def reach(self, hand: Pose, start_q: ArmQ | None = None) -> Reach:
         """Solve for the arm configuration with the grip site at `hand` (damped least squares).
 
@@ -160,7 +164,7 @@ class Rehearsal:
         self._data.qpos[self._world.arm_qpos] = arm_q
         self._data.qpos[self._world.finger_qpos] = np.array([0.5, -0.5]) * opening_m
         if carried is not None:
-            self._place(*carried)
+            self._place(self._data.qpos, *carried)
 
     def _discomfort(self, q: ArmQ) -> float:
         """Sum (rad) how far the joints are inside the last quarter radian before a limit."""
@@ -170,14 +174,14 @@ class Rehearsal:
     def object_depth(self, name: str, pose: Pose) -> float:
         """Return how deep (m) an object at `pose` would sit in anything but the robot."""
         self._data.qpos[:] = self._qpos
-        self._place(name, pose)
+        self._place(self._data.qpos, name, pose)
         gaps = self._gaps(self._world.owners == name, ignore=ROBOT)[1]
         return float(np.clip(-gaps, 0.0, None).max(initial=0.0))
 
-    def _place(self, name: str, pose: Pose) -> None:
+    def _place(self, qpos: Float[np.ndarray, " nq"], name: str, pose: Pose) -> None:
         address = self._world.free_joint_address(name)
-        self._data.qpos[address : address + 3] = pose.position
-        self._mujoco.mju_mat2Quat(self._data.qpos[address + 3 : address + 7], pose.rotation.ravel())
+        qpos[address : address + 3] = pose.position
+        self._mujoco.mju_mat2Quat(qpos[address + 3 : address + 7], pose.rotation.ravel())
 
     def _intrusion(self, near: Collection[int], touch_m: float, ignore: str) -> float:
         """Sum, in centimetres, how far the arm's links come nearer than the margin to anything."""

@@ -167,6 +167,15 @@ class World:
         low, high = self.bounds(self.geoms_of(name))
         return low.min(axis=0), high.max(axis=0)
 
+    def objects_on(self, geoms: Collection[int]) -> list[str]:
+        """Return the free objects that touch one of these geoms, and whose middle is over all of them."""
+        pairs, ours = self.contacts(), list(geoms)
+        touching = set(self.owners[pairs[np.isin(pairs, ours).any(axis=1)]].ravel())
+        lows, highs = self.bounds(ours)
+        low, high = lows.min(axis=0)[:2], highs.max(axis=0)[:2]
+        middles = {name: self.centre_of_mass(name)[:2] for name in self._raw.objects_dict if name in touching}
+        return [name for name, middle in middles.items() if ((low < middle) & (middle < high)).all()]
+
     def height_along(
         self, start: Vector, end: Vector, radius_m: float, ignore: Collection[str] = ()
     ) -> float:

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from vega_policy.envs.experts.contacts import HoldPlanner
 from vega_policy.envs.experts.expert import Expert
 from vega_policy.envs.experts.goal import Subgoal
-from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, moving_part
+from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, moving_part, part_geoms
 from vega_policy.envs.experts.motion import CLOSE
+from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.world import World
 from vega_policy.envs.libero.env import LiberoEnv
 
@@ -64,3 +66,22 @@ def test_it_pulls_for_a_while_at_the_stop_before_it_lets_go(env: LiberoEnv) -> N
     assert 3 <= pulling <= 5, "fewer leave no margin, more look all the same"
     beside_m = abs(world.hand.position - world.data.body(world.model.joint(part.joint).bodyid[0]).xipos)[0]
     assert beside_m < 0.02
+
+
+def test_what_is_in_a_drawer_does_not_stand_in_the_way_of_shutting_it() -> None:
+    """The bowl goes with the drawer; taken to stay where it is, it would leave no way to push."""
+    env = LiberoEnv("libero_10", 3, assets="standin", images=False)
+    env.reset(seed=0, options={"trial": 0})
+    world, shut = World(env.raw), Subgoal("close", "white_cabinet_1_bottom_region")
+    drawer = part_geoms(world, moving_part(world, shut).joint)
+    assert world.objects_on(drawer) == [], "the bowl is on the table"
+    address = world.free_joint_address("akita_black_bowl_1")
+    world.data.qpos[address : address + 3] = [0.035, 0.144, 0.935]  # half a centimetre above its floor
+    for _ in range(20):
+        env.step(np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0]]))
+    assert world.objects_on(drawer) == ["akita_black_bowl_1"]
+    planner = HoldPlanner(world, Rehearsal(world), shut, np.random.default_rng(0))
+    hold = planner.plan(moving_part(world, shut), [])
+    assert not hold.grips
+    assert hold.cost < 1.0, "nothing is in the way"
+    env.close()
