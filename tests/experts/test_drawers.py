@@ -9,8 +9,9 @@ from vega_policy.envs.experts.contacts import HoldPlanner
 from vega_policy.envs.experts.expert import Expert
 from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, moving_part, part_geoms
-from vega_policy.envs.experts.motion import CLOSE
+from vega_policy.envs.experts.motion import CLOSE, STAY_TURN
 from vega_policy.envs.experts.rehearsal import Rehearsal
+from vega_policy.envs.experts.skills.articulate import RADIUS_M
 from vega_policy.envs.experts.world import World
 from vega_policy.envs.libero.env import LiberoEnv
 
@@ -85,3 +86,26 @@ def test_what_is_in_a_drawer_does_not_stand_in_the_way_of_shutting_it() -> None:
     assert not hold.grips
     assert hold.cost < 1.0, "nothing is in the way"
     env.close()
+
+
+def test_pushed_aside_before_a_handle_it_comes_back_level(env: LiberoEnv) -> None:
+    """It used to go up, over the cabinet and down again, from a place where 1 cm less meant straight on."""
+    expert, world = Expert(env), World(env.raw)
+    expert.reset(seed=0)
+    for _ in range(100):
+        action, hold = expert.act(), expert._skill._hold
+        if hold is not None and np.linalg.norm(world.hand.position - hold.hand.position) < 0.05:
+            break
+        env.step(action)
+    assert hold is not None, "it is on its way to the handle"
+    env.step(np.tile([1.0, 0.0, 0.0, STAY_TURN, 0.0, 0.0, -1.0], (4, 1)))
+    assert (world.hand.position - hold.hand.position)[0] > RADIUS_M
+    heights = []
+    for _ in range(20):
+        action = expert.act()
+        if action[0, 6] == CLOSE:
+            break
+        heights.append(action[0, 2])
+        env.step(action)
+    assert action[0, 6] == CLOSE, "it is round the handle"
+    assert np.abs(heights).max() < 0.5

@@ -20,7 +20,9 @@ EXIT_M = 0.04
 LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles
 WAIT_ASIDE_M, PACE_ASIDE_M = 0.012, 0.004  # off the line: no further in; full pace
 STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
-RADIUS_M, LEAN_RAD = 0.03, 0.3  # further off, back to where the way in begins
+RADIUS_M, FREE_TURN_RAD, LEAN_RAD = 0.03, 0.15, 0.3  # so far off, or turned: out to where the way in begins
+NEAR_M = 0.08  # of the line: straight back to it; further off, over all that is in between
+BEYOND = 1.1  # of the way in: past its end there is the cabinet
 TOUCH_M, TOUCH_RAD = 0.012, 0.15  # close enough to push
 SHORT_M = 0.005  # of the depth at which the fingers go round the part
 LOST_M = 0.06
@@ -97,12 +99,12 @@ class Articulate:
             return self._follow(hold, part, contact)
         way = contact.position - before.position
         share = float((hand.position - before.position) @ way / (way @ way))
-        aside = np.linalg.norm(hand.position - before.position - np.clip(share, 0, 1) * way)
-        if aside < RADIUS_M and self._turn(contact) < LEAN_RAD:
-            pace = float(np.clip((WAIT_ASIDE_M - aside) / (WAIT_ASIDE_M - PACE_ASIDE_M), 0.0, 1.0))
-            along = min(max(share, 0.0) + pace * LEAD_IN_M / float(np.linalg.norm(way)), 1.0)
-            return toward(hand, Pose(before.position + along * way, contact.rotation), grip)
-        return self._traveller.toward(before, grip)
+        aside_m = float(np.linalg.norm(hand.position - before.position - np.clip(share, 0, 1) * way))
+        if aside_m > NEAR_M or share > BEYOND:
+            return self._traveller.toward(before, grip)
+        lead = _falling(aside_m, PACE_ASIDE_M, WAIT_ASIDE_M) * LEAD_IN_M / float(np.linalg.norm(way))
+        along = min(max(share, 0.0) + lead, _deepest(aside_m, self._turn(contact)))
+        return toward(hand, Pose(before.position + along * way, contact.rotation), grip)
 
     def _is_round(self, hold: Hold, contact: Pose) -> bool:
         """Whether closing fingers would go round the part, which is as deep between them as it will be."""
@@ -170,3 +172,17 @@ class Articulate:
             return None
         self._pulls += 1
         return pose.moved(PULL_BACK_M * unit((self._world.base - pose.position) * [1.0, 1.0, 0.0]))
+
+
+def _deepest(aside_m: float, turn_rad: float) -> float:
+    """Return how much of the way in a hand may have gone that is so far off the line, and so turned.
+
+    It is continuous, as is the funnel over a grasp: where a small push decides between "in" and "out", who
+    learns from it does neither.
+    """
+    return min(_falling(aside_m, WAIT_ASIDE_M, RADIUS_M), _falling(turn_rad, FREE_TURN_RAD, LEAN_RAD))
+
+
+def _falling(value: float, start: float, end: float) -> float:
+    """Return 1 up to `start`, 0 from `end` on, and a line in between."""
+    return float(np.clip((end - value) / (end - start), 0.0, 1.0))
