@@ -11,7 +11,7 @@ from vega_policy.envs.experts.goal import Subgoal
 from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, moving_part, part_geoms
 from vega_policy.envs.experts.motion import CLOSE, STAY_TURN
 from vega_policy.envs.experts.rehearsal import Rehearsal
-from vega_policy.envs.experts.skills.articulate import RADIUS_M
+from vega_policy.envs.experts.skills.funnel import RADIUS_M
 from vega_policy.envs.experts.world import World
 from vega_policy.envs.libero.env import LiberoEnv
 

@@ -11,7 +11,7 @@ from vega_policy.envs.experts.joints import PRESS_M, MovingPart, is_reached, mov
 from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, toward
 from vega_policy.envs.experts.rehearsal import ELBOW, Rehearsal
 from vega_policy.envs.experts.skills.base import STARTING_STEPS, Traveller
-from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, room_m
+from vega_policy.envs.experts.skills.funnel import FREE_TURN_RAD, RADIUS_M, aside_of_grasp_m, room_m
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, LEAVING_STEPS = 11, 25
@@ -20,7 +20,7 @@ EXIT_M = 0.04
 LEAD_IN_M = 0.02  # along a line, not diagonally: open fingers have little room between two handles
 WAIT_ASIDE_M, PACE_ASIDE_M = 0.012, 0.004  # off the line: no further in; full pace
 STRETCHED_RAD, PULL_BACK_M, MOST_PULLS = -1.3, 0.06, 3
-RADIUS_M, FREE_TURN_RAD, LEAN_RAD = 0.03, 0.15, 0.3  # so far off, or turned: out to where the way in begins
+LEAN_RAD = 0.3  # turned so far, or the funnel's radius off: out to where the way in begins
 NEAR_M = 0.08  # of the line: straight back to it; further off, over all that is in between
 BEYOND = 1.1  # of the way in: past its end there is the cabinet
 TOUCH_M, TOUCH_RAD = 0.012, 0.15  # close enough to push

@@ -93,7 +93,8 @@ def ensure_features(
     of_policy = {"format": FORMAT, **_features_key(policy)}
     key = {"data": fingerprint(Path(dataset.root)), "episodes": dataset.episodes, **of_policy, **changes}
     store = ArrayStore(root, "features", key, num_rows, tuple(row.shape[1:]), dtype)
-    store.ensure(batches, partial(_simulate, policy), num_workers, partial(_made_of, json.dumps(of_policy)))
+    digest = partial(_made_of, json.dumps(of_policy), policy.config.cameras)
+    store.ensure(batches, partial(_simulate, policy), num_workers, digest)
     return store
 
 
@@ -136,10 +137,10 @@ def _weights_hash(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _made_of(of_policy: str, batch: Mapping[str, Any]) -> str:
+def _made_of(of_policy: str, cameras: Sequence[str], batch: Mapping[str, Any]) -> str:
     """Of all that features depend on: who makes them, and the pictures as they are after all changes."""
     digest = sha256(of_policy.encode())
-    for name in sorted(json.loads(of_policy)["cameras"]):
+    for name in cameras:
         digest.update(name.encode())
         if name in batch:
             digest.update(batch[name].contiguous().numpy())
