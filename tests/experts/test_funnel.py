@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vega_policy.envs.experts.geometry import UP, Pose, hand_rotation, rotation_about
-from vega_policy.envs.experts.skills.funnel import LEVEL_M, RADIUS_M, aside_of_grasp_m, height_m
+from vega_policy.envs.experts.skills.funnel import LEVEL_M, RADIUS_M, RETURN_M, aside_of_grasp_m, height_m
 
 LENGTH_M = 0.07
 GRASP = Pose(np.array([0.1, -0.2, 1.0]), hand_rotation(np.array([0.0, 1.0, 0.0]), -UP))
@@ -34,9 +34,17 @@ def test_outside_it_leads_nowhere(aside_m: float, up_m: float) -> None:
     assert height_m(aside_m, up_m, LENGTH_M) is None
 
 
-def test_places_a_millimetre_apart_ask_for_nearly_the_same() -> None:
-    asides_m, ups_m = np.meshgrid(np.arange(0.0, RADIUS_M, 0.001), np.arange(-0.02, 0.1, 0.001))
-    wanted = np.vectorize(lambda aside_m, up_m: height_m(aside_m, up_m, LENGTH_M))(asides_m, ups_m)
+def test_beside_a_grasp_it_leads_back_on_a_gentle_slope() -> None:
+    heights_m = [height_m(aside_m, 0.0, LENGTH_M, RETURN_M) for aside_m in (0.02, 0.03, 0.04, RETURN_M)]
+    assert heights_m == pytest.approx([0.2 * LENGTH_M * 2 / 3, 0.4 * LENGTH_M, 0.6 * LENGTH_M, LENGTH_M])
+    assert height_m(RETURN_M / 2, LENGTH_M, LENGTH_M, RETURN_M) == LENGTH_M, "from above as ever"
+    assert height_m(1.01 * RETURN_M, 0.02, LENGTH_M, RETURN_M) is None
+
+
+@pytest.mark.parametrize("return_m", [RADIUS_M, RETURN_M])
+def test_places_a_millimetre_apart_ask_for_nearly_the_same(return_m: float) -> None:
+    asides_m, ups_m = np.meshgrid(np.arange(0.0, return_m, 0.001), np.arange(-0.02, 0.1, 0.001))
+    wanted = np.vectorize(lambda aside_m, up_m: height_m(aside_m, up_m, LENGTH_M, return_m))(asides_m, ups_m)
     steepest = max(np.abs(np.diff(wanted, axis=axis)).max() for axis in (0, 1))
     assert steepest < 0.008
 

@@ -15,28 +15,31 @@ from vega_policy.envs.experts.grasps import OPENING_M
 
 RADIUS_M = 0.03
 LEVEL_M = 0.01  # less than that aside, nothing goes up
+RETURN_M = 0.06  # beside a grasp: as far as that aside, back up a gentler slope than the funnel's wall
 OVER_M, UNDER_M = 0.05, 0.03
 FINGER_ROOM_M, LEAST_ROOM_M, MOST_ROOM_M = 0.005, 0.004, 0.012
 FREE_TURN_RAD, ASIDE_PER_RAD_M = 0.15, 0.05
 
 
-def height_m(aside_m: float, up_m: float, length_m: float) -> float | None:
+def height_m(aside_m: float, up_m: float, length_m: float, return_m: float = RADIUS_M) -> float | None:
     """Return how far up the way in to be next.
 
     Args:
         aside_m: Distance from the way in, less the room there is.
         up_m: Where it is now on the way in; 0 at its end, negative past it.
         length_m: Of the way in.
+        return_m: What is no further aside than that, and below the wall, comes back within the funnel, the
+            higher the further aside; at least `RADIUS_M`.
 
     Returns:
         Between 0 and `length_m`; None outside the funnel, where one has to travel to its top.
     """
-    if aside_m > RADIUS_M or not -UNDER_M < up_m < length_m + OVER_M:
+    if aside_m > return_m or not -UNDER_M < up_m < length_m + OVER_M:
         return None
-    wall_m = length_m * aside_m / RADIUS_M
+    wall_m = length_m * min(aside_m / RADIUS_M, 1.0)
     if up_m >= wall_m:
         return wall_m
-    share = float(np.clip((aside_m - LEVEL_M) / (RADIUS_M - LEVEL_M), 0.0, 1.0))
+    share = float(np.clip((aside_m - LEVEL_M) / (return_m - LEVEL_M), 0.0, 1.0))
     return max(up_m + share * (wall_m - up_m), 0.0)
 
 

@@ -15,7 +15,7 @@ from vega_policy.envs.experts.motion import CLOSE, OPEN, Action, StallMonitor, t
 from vega_policy.envs.experts.placing import HOVER_M, Placement, PutPlan, PutPlanner
 from vega_policy.envs.experts.rehearsal import Rehearsal
 from vega_policy.envs.experts.skills.base import STARTING_STEPS, Traveller
-from vega_policy.envs.experts.skills.funnel import aside_of_grasp_m, height_m, room_m
+from vega_policy.envs.experts.skills.funnel import RETURN_M, aside_of_grasp_m, height_m, room_m
 from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
@@ -119,7 +119,7 @@ class Put:
             return self._pinch()
         if stalled:
             self._give_up_grasp(plan)
-        wanted_m = height_m(aside_m, up_m, HOVER_M) if is_open else HOVER_M
+        wanted_m = height_m(aside_m, up_m, HOVER_M, RETURN_M) if is_open else HOVER_M
         if wanted_m is None:
             return self._traveller.toward(grasp.moved(HOVER_M * out), OPEN)
         return toward(self._world.hand_at_rest, grasp.moved(wanted_m * out), OPEN)
