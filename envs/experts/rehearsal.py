@@ -29,7 +29,7 @@ STEP_LIMIT_RAD = 0.3
 LIMIT_MARGIN_RAD, LIMIT_COMFORT_RAD = 0.05, 0.25
 ELBOW = 3
 STRAIGHT_ELBOW_RAD = -0.8  # nearer to zero the controller tracks badly and at last cannot pull the arm back
-WRIST, WRIST_ROOM_RAD = 5, 0.25  # at pi the joints beside it turn the same way and drift to their limits
+WRIST, STRAIGHT_WRIST_RAD = 5, np.pi - 0.25  # at pi the joints beside it turn alike; to get past, they spin
 
 ArmQ = Float[np.ndarray, "7"]
 
@@ -141,7 +141,7 @@ class Rehearsal:
         """
         self._assume(reach.q, opening_m, carried)
         straight = max(0.0, float(reach.q[ELBOW]) - STRAIGHT_ELBOW_RAD)
-        aligned = max(0.0, WRIST_ROOM_RAD - abs(float(reach.q[WRIST]) - np.pi))
+        aligned = max(0.0, float(reach.q[WRIST]) - STRAIGHT_WRIST_RAD)
         posture = straight + aligned + 2.0 * self._discomfort(reach.q)
         ignore = carried[0] if carried else ""
         return 20.0 * max(0.0, reach.error - 0.004) + posture + self._intrusion(near, touch_m, ignore)

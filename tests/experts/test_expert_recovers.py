@@ -13,6 +13,7 @@ CASES = {
     "a bowl dragged along its drawer slips out of the fingers": ("libero_spatial", 4, 2, 1818937926),
     "an elbow that is stretched with a bowl in the hand locks": ("libero_spatial", 8, 3, 1033428239),
     "a hand that leans outward near the base turns its wrist to the end": ("libero_goal", 2, 3, 1511522966),
+    "a hand that leans towards its own base spins its wrist on the way": ("libero_goal", 3, 4, 193923981),
 }
 
 
