@@ -19,6 +19,7 @@ from vega_policy.rollouts.episode import Policy
 from vega_policy.rollouts.stage import PolicyFactory
 
 KICK_STEPS = 3
+DISTURBANCE_STREAM = 2  # of random numbers, apart from the start motion's (`recording`) and the expert's
 TRANSLATION, ROTATION = slice(0, 3), slice(3, 6)
 
 
@@ -72,7 +73,7 @@ class Demonstrator:
 
     def reset(self, seed: int) -> None:
         """Forget the last episode."""
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(DISTURBANCE_STREAM,)))
         self._kick = []
         self._expert.reset(seed)
         self._is_expert_acting = self._learner is None

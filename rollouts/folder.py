@@ -40,7 +40,7 @@ class ResultsFolder:
         run: JSON-like mapping of all that the results depend on.
         resume: Continue the results that are there; otherwise the folder must hold none.
         num_episodes: Planned episodes, for the estimate of space.
-        num_videos: Planned films, likewise.
+        film_bytes: What the planned films may take, likewise.
         git_revision: This session's code revision; None if it is not known.
         device: What this session's policies compute on, likewise.
 
@@ -57,7 +57,7 @@ class ResultsFolder:
         *,
         resume: bool,
         num_episodes: int,
-        num_videos: int,
+        film_bytes: int,
         git_revision: str | None = None,
         device: str | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class ResultsFolder:
         self.rows: dict[EpisodeKey, Row] = {}
         _check_writable(path)
         self._lock = lock_folder(path)
-        _check_space(path, SPARE_BYTES + num_episodes * ROW_BYTES + num_videos * VIDEO_BYTES)
+        _check_space(path, SPARE_BYTES + num_episodes * ROW_BYTES + film_bytes)
         self._run = json.loads(json.dumps(run))
         self._stored = self._continue(resume) if self._rows_path.exists() else None
         for about in (REVISIONS, DEVICES):

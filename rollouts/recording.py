@@ -25,6 +25,9 @@ Describe = Callable[[Mapping[str, Any]], Mapping[str, NDArray[Any]]]
 
 ACTION = "action"
 LEVELS = 256  # of a colour channel
+MOTION_STREAM = 1
+"""Of random numbers, apart from those by which an expert takes over (`demonstrator`)."""
+
 CODEC_OPTIONS = {"crf": "18", "preset": "fast", "g": "2", "bf": "0", "threads": "1"}
 """x264: every second frame can be decoded by itself, for shuffled reading; one thread, so that the bytes
 depend on the pictures alone."""
@@ -159,7 +162,8 @@ class RecordingEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         path = recording_path(self._folder, (options or {})["trial"])
         shutil.rmtree(path, ignore_errors=True)
         observation, info = self.env.reset(seed=seed, options=self._reset_options)
-        motion = self._start_motion(np.random.default_rng(seed))
+        stream = np.random.SeedSequence(seed, spawn_key=(MOTION_STREAM,))
+        motion = self._start_motion(np.random.default_rng(stream))
         if len(motion) > 0:
             observation, _, _, _, info = self.env.step(motion)
         self._writer = EpisodeWriter(path, self._frames_per_s)

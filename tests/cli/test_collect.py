@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from vega_policy.cli.collect import prepare
+from vega_policy.cli.collect import _film_bytes, prepare, run
 from vega_policy.cli.collect_config import CollectConfig, LearnerConfig
+from vega_policy.rollouts.episode import Row
 
 TRAINED = {"assets": "standin", "protocol": "oft", "image_size_px": 64}
 
@@ -60,6 +61,53 @@ def test_no_dataset_is_replaced_that_its_recordings_did_not_make(tmp_path: Path)
     with pytest.raises(FileExistsError, match="recordings that it was made of are not in"):
         prepare(config(tmp_path, LearnerConfig(), 64, resume=True))
     assert (tmp_path / "data" / "meta" / "provenance.json").is_file()
+
+
+@pytest.mark.parametrize("there", [{"merged": []}, {"config": {"suite": "libero_spatial", "seed": 7}}])
+def test_a_dataset_of_something_else_is_not_replaced_either(tmp_path: Path, there: dict[str, Any]) -> None:
+    recorded = config(tmp_path, LearnerConfig(), 64)
+    collection = prepare(recorded)
+    collection.folder.append(
+        Row("libero_spatial", 0, "x", 0, None, 1, "success", 9, None, 1.0, 1.0, 0.0, 9, None)
+    )
+    (tmp_path / "data" / "meta").mkdir(parents=True)
+    provenance = tmp_path / "data" / "meta" / "provenance.json"
+    provenance.write_text(json.dumps(there))
+    del collection
+    with pytest.raises(FileExistsError, match="was not made of the recordings in"):
+        prepare(config(tmp_path, LearnerConfig(), 64, resume=True))
+    assert json.loads(provenance.read_text()) == there
+
+
+def test_a_link_is_no_place_for_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError, match="is a link"):
+        prepare(config(tmp_path, LearnerConfig(), 64))
+
+
+def test_where_nothing_was_kept_it_is_said_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = prepare(config(tmp_path, LearnerConfig(), 64))
+    monkeypatch.setattr(
+        "vega_policy.rollouts.collect.collect",
+        lambda wanted, *_, **__: {task: [] for task in wanted.tasks},
+    )
+    assert run(collection) == 1
+    message = capsys.readouterr().err
+    assert "libero_spatial task 0" in message
+    assert "0 of 1 demonstrations after 0 trials" in message
+    assert "no dataset is written" in message
+    assert not (tmp_path / "data").exists()
+
+
+def test_space_is_asked_for_by_the_size_of_the_pictures_and_what_is_missing(tmp_path: Path) -> None:
+    small, large = (config(tmp_path, LearnerConfig(), size_px) for size_px in (64, 128))
+    assert _film_bytes(large, 10) == 4 * _film_bytes(small, 10)
+    empty = _film_bytes(small, 10)
+    for trial in range(10):
+        (small.recordings_dir / "task" / f"trial{trial:05d}").mkdir(parents=True)
+    assert _film_bytes(small, 10) == empty / 2, "the dataset is still to be written"
 
 
 def test_a_learner_that_reads_clips_is_warned_of(

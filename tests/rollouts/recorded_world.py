@@ -155,7 +155,7 @@ def record(
     """Record demonstrations; returns the rows of those to use, of the first task."""
     make_env = RecordedWorld(path / "line", **world)
     wanted = Wanted(tasks, episodes, max_trials, make_env.keep_failures, base_seed=0)
-    folder = ResultsFolder(path, {}, resume=resume, num_episodes=episodes, num_videos=0)
+    folder = ResultsFolder(path, {}, resume=resume, num_episodes=episodes, film_bytes=0)
     make_policy = MakeDemonstrator(MakeLineExpert(), learner, disturbance or Disturbance())
     job = Job(make_env, make_policy, path)
     return collect(wanted, job, folder, num_workers=num_workers, time_limit_s=60.0)[tasks[0]]

@@ -209,6 +209,20 @@ def test_beta_chooses_when_the_expert_takes_over(beta: float) -> None:
     assert np.mean(taken_over_at(Disturbance(beta=beta))) == pytest.approx((1 - beta) / beta, abs=0.6)
 
 
+def test_the_start_motion_does_not_tell_when_the_expert_takes_over(tmp_path: Path) -> None:
+    """From one stream of random numbers each decision would follow a component of that motion."""
+    env = RecordedWorld(tmp_path, start_steps=6)(TASK, images=False)
+    motions = []
+    for seed in range(200):
+        before, _ = env.env.reset(seed=seed, options={"placement": "random"})
+        after, _ = env.reset(seed=seed, options={"trial": 0})
+        motions.append(np.sign(after["position"] - before["position"]))
+    learned = np.array(taken_over_at(Disturbance(beta=0.5)))
+    for decision, component in ((1, 0), (2, 1)):
+        assert abs(np.mean([motions[seed][component] for seed in np.flatnonzero(learned == decision)])) < 0.4
+    env.close()
+
+
 def test_the_expert_comes_to_the_rescue() -> None:
     assert set(taken_over_at(Disturbance(beta=1e-9, rescue=1.0))) == {5}
     assert np.mean(taken_over_at(Disturbance(beta=1e-9, rescue=0.5))) == pytest.approx(6.0, abs=0.5)

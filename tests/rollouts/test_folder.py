@@ -16,8 +16,8 @@ from vega_policy.rollouts.folder import ResultsFolder, read_rows
 RUN = {"config": {"seed": 0, "policy": {"type": "hold"}}, "versions": {"mujoco": "3.3.2"}}
 
 
-def open_folder(path: Path, run=RUN, resume: bool = False, num_videos: int = 0) -> ResultsFolder:
-    return ResultsFolder(path, run, resume=resume, num_episodes=1, num_videos=num_videos)
+def open_folder(path: Path, run=RUN, resume: bool = False, film_bytes: int = 0) -> ResultsFolder:
+    return ResultsFolder(path, run, resume=resume, num_episodes=1, film_bytes=film_bytes)
 
 
 def a_row(trial: int):
@@ -63,7 +63,7 @@ def test_results_are_neither_overwritten_nor_mixed(tmp_path: Path) -> None:
 
 def test_the_revision_of_every_session_is_kept(tmp_path: Path) -> None:
     def session(revision: str) -> list[str | None]:
-        options = {"resume": True, "num_episodes": 1, "num_videos": 0}
+        options = {"resume": True, "num_episodes": 1, "film_bytes": 0}
         folder = ResultsFolder(tmp_path, RUN, **options, git_revision=revision)
         folder.append(a_row(0))
         assert (
@@ -103,7 +103,7 @@ def test_an_unwritable_folder_is_refused_with_a_remedy(tmp_path: Path, place: st
 
 def test_a_full_disk_is_refused_before_the_first_episode(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="MiB left and this run may need"):
-        open_folder(tmp_path, num_videos=10**12)
+        open_folder(tmp_path, film_bytes=10**18)
     assert not (tmp_path / "episodes.jsonl").exists()
 
 
@@ -122,7 +122,7 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from vega_policy.rollouts.folder import ResultsFolder
-folder = ResultsFolder(Path({str(tmp_path)!r}), {{}}, resume=False, num_episodes=1, num_videos=0)
+folder = ResultsFolder(Path({str(tmp_path)!r}), {{}}, resume=False, num_episodes=1, film_bytes=0)
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -149,7 +149,7 @@ def test_assets_may_move_but_not_change(tmp_path: Path) -> None:
 
 def test_the_device_of_every_session_that_played_is_kept(tmp_path: Path) -> None:
     def session(device: str, trials: Sequence[int]) -> list[str | None]:
-        options = {"resume": True, "num_episodes": 2, "num_videos": 0}
+        options = {"resume": True, "num_episodes": 2, "film_bytes": 0}
         folder = ResultsFolder(tmp_path, RUN, **options, device=device)
         for trial in trials:
             folder.append(replace(a_row(trial), outcome="success"))

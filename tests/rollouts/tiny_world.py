@@ -106,7 +106,7 @@ def run(
     """Evaluate the random policy on all tasks of the tiny world."""
     episodes = plan(TASKS, trials, seed, num_videos)
     config = {"config": {"seed": seed, "trials": [trials.start, trials.stop]}}
-    folder = ResultsFolder(path, config, resume=resume, num_episodes=len(episodes), num_videos=num_videos)
+    folder = ResultsFolder(path, config, resume=resume, num_episodes=len(episodes), film_bytes=0)
     return evaluate(
         episodes,
         world or TinyWorld(),

@@ -1,6 +1,6 @@
 """`vega-collect`: demonstrations in LIBERO by the scripted expert, as a LeRobotDataset.
 
-Objects are placed anew by each task's own rules; the official evaluation init states are never loaded.
+Objects are placed anew by each task's own rules; the official evaluation init states are never used.
 Recordings gather in `<output_dir>.recordings`, where an interrupted run goes on with `--resume=true`; the
 dataset is put together from them at the end.
 
@@ -26,7 +26,7 @@ from vega_policy.cli.conditions import differences, own_device, training_conditi
 from vega_policy.cli.libero import list_tasks
 from vega_policy.cli.parsing import parse
 from vega_policy.cli.policies import WORKER_THREADS, YAML, MakeExpert, PolicyConfig, located, policy_factory
-from vega_policy.cli.program import two_steps
+from vega_policy.cli.program import STOPPED, two_steps
 from vega_policy.cli.provenance import (
     checkpoint_sha256,
     device_name,
@@ -34,6 +34,7 @@ from vega_policy.cli.provenance import (
     installed_versions,
     local_checkpoint,
 )
+from vega_policy.training.libero_data import IMAGE_KEYS
 
 if TYPE_CHECKING:
     from vega_policy.rollouts.collect import Wanted
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from vega_policy.rollouts.episode import Row, Task
     from vega_policy.rollouts.folder import ResultsFolder
     from vega_policy.training.demonstrations import Demonstration
+
+EPISODE_STEPS, PIXEL_BYTES = 200, 0.12
+"""For the estimate of space: a long episode, and a pixel of an H.264 film of 128 px (docs/data.md)."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,7 @@ def prepare(config: CollectConfig) -> Collection:
     from vega_policy.rollouts.folder import ResultsFolder
 
     _check_place(config)
-    if config.policy.path is not None and Path(config.policy.path).suffix in YAML:
-        raise ValueError(f"expected a trained policy in --policy.path, got {config.policy.path}")
-    checkpoint = None if config.policy.path is None else local_checkpoint(located(config.policy.path))
+    checkpoint = _learner_files(config)
     learner = None if checkpoint is None else str(checkpoint)
     trained_with = training_conditions(learner)
     config = replace(config, image_size_px=config.image_size_px or trained_with.get("image_size_px", 256))
@@ -93,12 +95,30 @@ def prepare(config: CollectConfig) -> Collection:
         run,
         resume=config.resume,
         num_episodes=num_episodes,
-        num_videos=num_episodes,
+        film_bytes=_film_bytes(config, num_episodes),
         git_revision=git_revision(),
         device=device_name(config.policy.device or own_device(learner)),
     )
     provenance = {**run, "config": resolved}
     return Collection(config, wanted, make_env, _demonstrator(config, checkpoint), folder, provenance)
+
+
+def _learner_files(config: CollectConfig) -> Path | None:
+    """The folder of the policy that acts first, if there is one."""
+    path = config.policy.path
+    if path is None:
+        return None
+    if Path(path).suffix in YAML:
+        raise ValueError(f"expected a trained policy in --policy.path, got {path}")
+    return local_checkpoint(located(path))
+
+
+def _film_bytes(config: CollectConfig, num_episodes: int) -> int:
+    """What the films may take that are still to come: as recordings, and all of them in the dataset again."""
+    assert config.image_size_px is not None, "`prepare` has chosen one"
+    recorded = sum(1 for _ in config.recordings_dir.glob("*/trial*"))
+    num_films = max(num_episodes - recorded, 0) + num_episodes
+    return round(num_films * EPISODE_STEPS * len(IMAGE_KEYS) * config.image_size_px**2 * PIXEL_BYTES)
 
 
 def _check_place(config: CollectConfig) -> None:
@@ -107,6 +127,8 @@ def _check_place(config: CollectConfig) -> None:
     Raises:
         FileExistsError: There is one; it is left as it is.
     """
+    if config.output_dir.is_symlink():
+        raise FileExistsError(f"{config.output_dir} is a link, name the folder itself")
     if not config.output_dir.exists():
         return
     if not config.resume:
@@ -120,6 +142,22 @@ def _check_place(config: CollectConfig) -> None:
             f"{config.recordings_dir}: choose another --output_dir, and put the datasets together afterwards "
             "with python -m vega_policy.cli.merge"
         )
+    if not _is_made_of(config.output_dir, config.recordings_dir):
+        raise FileExistsError(
+            f"{config.output_dir} exists, and was not made of the recordings in {config.recordings_dir}: "
+            "choose another --output_dir, or put this dataset elsewhere"
+        )
+
+
+def _is_made_of(dataset: Path, recordings_dir: Path) -> bool:
+    """Whether a dataset tells of the same settings as the recordings; one that was merged tells of none."""
+    from vega_policy.training.demonstrations import PROVENANCE
+
+    if not (dataset / PROVENANCE).is_file():
+        return False
+    told = json.loads((dataset / PROVENANCE).read_text(encoding="utf-8")).get("config", {})
+    recorded = json.loads((recordings_dir / "run.json").read_text(encoding="utf-8"))["config"]
+    return all(told.get(name) == value for name, value in recorded.items())
 
 
 def _lost_history(checkpoint: Path | None) -> list[str]:
@@ -167,17 +205,20 @@ def run(collection: Collection) -> int:
         time_limit_s=config.episode_time_limit_s,
     )
     folder = collection.folder
-    provenance = {**collection.provenance, **folder.sessions, "environment": folder.environment}
-    _tell_errors(collection.folder)
-    write(config, kept, provenance)
-    return _report(config, kept, collection.folder)
+    _tell_errors(folder)
+    is_complete = _tell_missing(config, kept, folder)
+    if not any(kept.values()):
+        print("vega-collect: no demonstration was kept, and no dataset is written", file=sys.stderr)
+        return STOPPED
+    write(config, kept, {**collection.provenance, **folder.sessions, "environment": folder.environment})
+    print(f"dataset: {config.output_dir} ({sum(map(len, kept.values()))} demonstrations)")
+    return 0 if is_complete else STOPPED
 
 
 def write(config: CollectConfig, kept: "Mapping[Task, Sequence[Row]]", provenance: Mapping[str, Any]) -> None:
     """Put the dataset together, task by task.
 
     Raises:
-        ValueError: If no episode was worth keeping.
         FileExistsError: If `output_dir` holds something else than such a dataset.
     """
     from vega_policy.training.demonstrations import write_dataset
@@ -208,7 +249,10 @@ def _tell_errors(folder: "ResultsFolder") -> None:
         )
 
 
-def _report(config: CollectConfig, kept: "Mapping[Task, Sequence[Row]]", folder: "ResultsFolder") -> int:
+def _tell_missing(
+    config: CollectConfig, kept: "Mapping[Task, Sequence[Row]]", folder: "ResultsFolder"
+) -> bool:
+    """Say which tasks have fewer demonstrations than asked for; returns whether none has."""
     played = Counter((row.suite, row.task_id) for row in folder.rows.values())
     incomplete = {task: rows for task, rows in kept.items() if len(rows) < config.episodes}
     for task, rows in incomplete.items():
@@ -217,8 +261,7 @@ def _report(config: CollectConfig, kept: "Mapping[Task, Sequence[Row]]", folder:
             f"demonstrations after {played[task.suite, task.task_id]} trials",
             file=sys.stderr,
         )
-    print(f"dataset: {config.output_dir} ({sum(map(len, kept.values()))} demonstrations)")
-    return 1 if incomplete else 0
+    return not incomplete
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def prepare(config: EvalConfig) -> Evaluation:
         RuntimeError: If strict, and the installed mujoco changes results.
     """
     from vega_policy.rollouts.evaluate import plan
-    from vega_policy.rollouts.folder import ResultsFolder
+    from vega_policy.rollouts.folder import VIDEO_BYTES, ResultsFolder
 
     policy, hashes = _pin(config.policy)
     make_policy = policy_factory(policy, num_threads=WORKER_THREADS)
@@ -105,7 +105,7 @@ def prepare(config: EvalConfig) -> Evaluation:
         run,
         resume=config.resume,
         num_episodes=len(episodes),
-        num_videos=sum(episode.video is not None for episode in episodes),
+        film_bytes=VIDEO_BYTES * sum(episode.video is not None for episode in episodes),
         git_revision=git_revision(),
         device=device_name(policy.device or own_device(policy.path)),
     )
