@@ -85,7 +85,15 @@ def test_films_are_asked_for_where_they_are_read(cameras: list[str], films: list
         ({"features": {"observation.images.image": {"shape": (3, 256, 256)}}}, r"\(height, width, 3\)"),
         (
             {"features": {"observation.images.image2": None, "observation.images.wrist_image": {}}},
-            "expected the key observation.images.image2 in someone/libero.*is it observation.images",
+            "the key observation.images.image2 in someone/libero.*is it observation.images.wrist_image",
+        ),
+        (
+            {"features": {"action": None, "actions": {}, "timestamp": {}}},
+            "expected the key action .*it has actions, observation.images.image, .*is it actions",
+        ),
+        (
+            {"features": {"observation.images.image": None, "image": {}}},
+            "it has action, image, .*is it image",
         ),
         ({"features": {"observation.state": None}}, "expected the key observation.state"),
     ],

@@ -9,8 +9,17 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from small_data import LENGTHS, TASKS, make_dataset
 
 from vega_policy.cli.merge import main
+from vega_policy.quantiles import read_column
 from vega_policy.training.demonstrations import recorded_conditions
-from vega_policy.training.libero_data import ACTION_KEY, IMAGE_KEYS, check_films, check_libero_dataset
+from vega_policy.training.libero_data import (
+    ACTION_KEY,
+    IMAGE_KEYS,
+    STATE_KEY,
+    check_films,
+    check_libero_dataset,
+)
+from vega_policy.training.metadata import load_metadata
+from vega_policy.training.statistics import column_stats
 
 ENVIRONMENT = {"assets": "standin", "assets_hash": "12", "protocol": "oft", "image_size_px": 32}
 
@@ -37,6 +46,47 @@ def test_merged_datasets_have_all_frames_and_their_origin(tmp_path: Path) -> Non
     assert recorded_conditions(tmp_path / "both") == ENVIRONMENT
     provenance = json.loads((tmp_path / "both" / "meta" / "provenance.json").read_text())
     assert [(part["root"], part["seed"]) for part in provenance["merged"]] == [("base", 0), ("round", 1)]
+
+
+def test_the_statistics_of_what_was_merged_are_exact_and_everybody_may_read_it(tmp_path: Path) -> None:
+    roots = [make_dataset(tmp_path / name, seed, ENVIRONMENT) for seed, name in enumerate(("base", "round"))]
+    assert merge(tmp_path, *roots) == 0
+    both = tmp_path / "both"
+    stats = json.loads((both / "meta" / "stats.json").read_text())
+    for key in (ACTION_KEY, STATE_KEY, "timestamp"):
+        for name, found in column_stats(read_column(both, key)).items():
+            np.testing.assert_allclose(stats[key][name], found)
+    assert set(stats) == set(json.loads((both / "meta" / "info.json").read_text())["features"])
+    modes = {file.stat().st_mode & 0o777 for root in (*roots, both) for file in root.rglob("*.*")}
+    (tmp_path / "new").touch()
+    assert {mode for mode in modes if not mode & 0o100} == {(tmp_path / "new").stat().st_mode & 0o777}
+
+
+def test_a_dataset_is_merged_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = make_dataset(tmp_path / "base", 0, ENVIRONMENT)
+    with pytest.raises(SystemExit):
+        merge(tmp_path, base, base / ".." / "base")
+    assert "is there several times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v2.0"])
+def test_an_older_format_is_refused_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    base = make_dataset(tmp_path / "base", 0, ENVIRONMENT)
+    file = base / "meta" / "info.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "codebase_version": version}))
+    assert merge(tmp_path, base) == 2
+    message = capsys.readouterr().err
+    assert f"expected a LeRobotDataset v3.0 in {base}" in message
+    assert "convert_dataset_v21_to_v30" in message
+
+
+def test_a_folder_without_a_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"expected a LeRobotDataset in {tmp_path}"):
+        load_metadata("local/demonstrations", tmp_path)
+    with pytest.raises(FileNotFoundError, match="a folder as root, or a repo_id on the Hub"):
+        load_metadata("local/demonstrations")
 
 
 def test_a_round_in_scenes_that_were_seen_is_told_of(

@@ -22,7 +22,10 @@ class MergeConfig:
     def __post_init__(self) -> None:
         if not self.roots:
             raise ValueError("expected at least one folder in --roots")
+        places = [root.resolve() for root in self.roots]
         for root in self.roots:
+            if places.count(root.resolve()) > 1:
+                raise ValueError(f"expected each of --roots once, {root} is there several times")
             if not (root / "meta" / "info.json").is_file():
                 raise ValueError(f"expected a LeRobotDataset in each of --roots, there is none in {root}")
 

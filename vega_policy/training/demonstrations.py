@@ -19,7 +19,7 @@ from lerobot.datasets.io_utils import write_info, write_stats, write_table_one_r
 from lerobot.datasets.video_utils import concatenate_video_files
 from numpy.typing import NDArray
 
-from vega_policy.training.files import in_one_step
+from vega_policy.training.files import give_usual_modes, in_one_step
 from vega_policy.training.libero_data import FPS, VECTORS, libero_features, vector_features
 from vega_policy.training.statistics import Stats, column_stats, picture_stats
 
@@ -75,7 +75,7 @@ def write_dataset(
         FileExistsError: If `root` holds something else.
     """
     if not demonstrations:
-        raise ValueError("there is no demonstration to write: no episode succeeded")
+        raise ValueError("there is no demonstration to write")
     if root.exists() and not (root / PROVENANCE).exists():
         raise FileExistsError(f"{root} exists and is no dataset of vega-collect; choose another folder")
     features = libero_features(image_size_px) | vector_features(extra_vectors or {})
@@ -84,6 +84,7 @@ def write_dataset(
     with in_one_step(root) as partial:
         _write(partial, root.name, demonstrations, features)
         (partial / PROVENANCE).write_text(text + "\n", encoding="utf-8")
+        give_usual_modes(partial)
 
 
 def recorded_conditions(root: Path) -> dict[str, Any]:

@@ -58,6 +58,15 @@ def claim_space(file: Path, num_bytes: int | None = None) -> None:
             raise OSError(f"cannot keep {size / 2**20:.0f} MiB in {file} ({error.strerror})") from error
 
 
+def give_usual_modes(folder: Path) -> None:
+    """Make a folder's files as readable as new ones: LeRobot's films begin as temporary files, mode 0600."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(0o666 & ~mask)
+
+
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():

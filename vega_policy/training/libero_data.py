@@ -1,7 +1,7 @@
 """LIBERO's data in LeRobot's terms: which keys, shapes and rate a dataset must have, whoever made it.
 
 Pictures are upright, 180 degrees from what LIBERO renders; the gripper's command is the environment's, -1 to
-open and 1 to close. Only NumPy is needed here, so that recording workers need not load torch.
+open and 1 to close.
 """
 
 import difflib
@@ -11,6 +11,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 from numpy.typing import NDArray
+
+OTHER_NAMES = {
+    "observation.images.image": ("image", "agentview", "agentview_rgb", "front"),
+    "observation.images.image2": ("wrist_image", "wrist", "eye_in_hand_rgb", "image_wrist"),
+    "observation.state": ("state", "proprio"),
+    "action": ("actions",),
+}
+"""What conversions of LIBERO's data call the same things, after the last dot."""
 
 FPS = 20
 """LIBERO's control rate in Hz."""
@@ -128,7 +136,11 @@ def check_films(meta: Any) -> None:
 
 
 def _missing(key: str, meta: Any) -> str:
-    present = [name for name in meta.features if name.startswith(("observation", "action"))]
-    nearest = difflib.get_close_matches(key, present, n=1, cutoff=0.6)
-    rename = f"; is it {nearest[0]}? Then rename it in the dataset" if nearest else ""
-    return f"expected the key {key} in {meta.repo_id}, it has {', '.join(sorted(present))}{rename}"
+    from lerobot.utils.constants import DEFAULT_FEATURES
+
+    present = sorted(set(meta.features) - set(DEFAULT_FEATURES))
+    unknown = [name for name in present if name not in (*IMAGE_KEYS.values(), *VECTORS)]
+    called = [name for name in unknown if name.rsplit(".", 1)[-1] in OTHER_NAMES[key]]
+    nearest = called or difflib.get_close_matches(key, unknown, n=1, cutoff=0.6)
+    rename = f"; is it {nearest[0]}? Then write the dataset anew under the right name" if nearest else ""
+    return f"expected the key {key} in {meta.repo_id}, it has {', '.join(present)}{rename}"

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lerobot.datasets.aggregate import aggregate_datasets
+from lerobot.datasets.io_utils import load_info, load_stats, write_stats
 
+from vega_policy.quantiles import read_column
 from vega_policy.training.demonstrations import CONDITIONS, PROVENANCE, recorded_conditions
-from vega_policy.training.files import in_one_step
+from vega_policy.training.files import give_usual_modes, in_one_step
+from vega_policy.training.metadata import load_metadata
+from vega_policy.training.statistics import column_stats
 
 SCENE = ("suite", "task_id", "seed")
 """Of an episode's facts: what determines how its objects stand."""
@@ -29,6 +33,8 @@ def merge_datasets(roots: Sequence[Path], output_dir: Path) -> None:
         ValueError: They were recorded under different conditions, or have different features or rates.
         FileExistsError: There is something in `output_dir`.
     """
+    for root in roots:
+        load_metadata(f"local/{root.name}", root)
     if output_dir.exists():
         raise FileExistsError(f"{output_dir} exists already; remove it or choose another --output_dir")
     origins = {str(root): _provenance(root) for root in roots}
@@ -38,7 +44,16 @@ def merge_datasets(roots: Sequence[Path], output_dir: Path) -> None:
     names = [f"local/{root.name}" for root in roots]
     with in_one_step(output_dir) as partial:
         aggregate_datasets(names, f"local/{output_dir.name}", list(roots), partial)
+        _write_exact_stats(partial)
+        give_usual_modes(partial)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_exact_stats(root: Path) -> None:
+    """Replace LeRobot's averages of quantiles by quantiles; those of pictures, which take decoding, stay."""
+    features, stats = load_info(root).features, load_stats(root) or {}
+    columns = [key for key in stats if features[key]["dtype"] not in ("video", "image")]
+    write_stats({**stats, **{key: column_stats(read_column(root, key)) for key in columns}}, root)
 
 
 def _common_conditions(by_root: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
