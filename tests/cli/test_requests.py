@@ -27,11 +27,13 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A run that has begun."""
     monkeypatch.setattr("vega_policy.training.trainer.Run", FakeRun)
     monkeypatch.setattr(requests, "git_revision", lambda: REVISION)
-    (tmp_path / "data" / "meta").mkdir(parents=True)
+    for folder in ("meta", "data"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
     (tmp_path / "data" / "meta" / "info.json").write_text("{}")
     begun = [f"--output_dir={tmp_path / 'run'}", "--dataset.repo_id=local/data", "--ema_decay=0.9"]
     begun.append(f"--dataset.root={tmp_path / 'data'}")
     assert main(begun) == 0
+    (tmp_path / "run" / "checkpoints" / "000002").mkdir(parents=True)
     return begun
 
 
@@ -64,6 +66,19 @@ def test_a_changed_dataset_is_another_request(
     (tmp_path / "data" / "meta" / "info.json").write_text('{"total_episodes": 1}')
     assert main([*command, "--resume=true"]) == 2
     assert "dataset_files: " in capsys.readouterr().err
+
+
+def test_a_dataset_that_was_fetched_by_the_run_is_no_other_one(command: list[str], tmp_path: Path) -> None:
+    """What it was is not known, as the request was kept before."""
+    (tmp_path / "run" / "request.json").write_text(json.dumps({**stored(tmp_path), "dataset_files": None}))
+    assert main([*command, "--resume=true"]) == 0
+    assert stored(tmp_path)["dataset_files"] is not None
+
+
+def test_before_the_first_checkpoint_everything_may_change(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints" / "000002").rmdir()
+    assert main([*command, "--resume=true", "--batch_size=3"]) == 0
+    assert stored(tmp_path)["batch_size"] == 3
 
 
 def test_another_number_of_processes_is_another_batch(
@@ -102,6 +117,5 @@ def test_a_request_from_before_the_dataset_and_revisions_were_kept_is_read(
 
 def test_a_run_from_before_requests_were_kept_goes_on(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "run" / "request.json").unlink()
-    (tmp_path / "run" / "checkpoints").mkdir()
     assert main([*command, "--resume=true"]) == 0
     assert stored(tmp_path)["git_revisions"] == [None, REVISION]

@@ -91,6 +91,7 @@ def test_a_damaged_store_is_mended_where_it_is_damaged(tmp_path: Path, damage: s
             (store.folder / "key.json").write_text(json.dumps({"version": 0}))
     expected = {"a flipped bit": 3, "a torn line": 1}.get(damage, 10)
     assert array_store(tmp_path).ensure(counting_fill) == expected
+    assert array_store(tmp_path).ensure(counting_fill) == 0
     assert np.array_equal(array_store(tmp_path).open(), ROWS)
 
 

@@ -258,6 +258,20 @@ def test_mistakes_are_found_before_the_films_are_decoded(
     assert not list(tmp_path.iterdir())
 
 
+def test_films_that_are_not_there_are_fetched_or_named(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(root / "meta", tmp_path / "meta")
+    with pytest.raises(FileNotFoundError, match=f"expected a film at {tmp_path}"):
+        list_films(VideosConfig(root=tmp_path))
+    fetched = []
+    monkeypatch.setattr(
+        pretraining_frames, "LeRobotDataset", lambda *args, **options: fetched.append(options)
+    )
+    list_films(VideosConfig(repo_id="someone/libero", root=tmp_path, max_episodes=2))
+    assert fetched == [{"root": tmp_path, "episodes": [0, len(LENGTHS) - 1]}]
+
+
 def test_an_episode_is_left_to_learn_from(root: Path) -> None:
     films = list_films(VideosConfig(root=root, max_episodes=2, keep_every=1, validation_share=0.9))
     assert sorted({film.is_held_out for film in films}) == [False, True]

@@ -2,9 +2,11 @@
 
 import functools
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,12 @@ from safetensors.torch import load_file
 from small_data import make_dataset, make_policy_config
 from small_runs import losses, same, settings, weights
 
+from vega_policy.cli import train
 from vega_policy.cli.conditions import training_conditions
+from vega_policy.cli.program import REFUSED
 from vega_policy.cli.train import play
 from vega_policy.configuration_vega import VegaConfig
+from vega_policy.fusion_config import FusionConfig
 from vega_policy.modeling_vega import VegaPolicy
 from vega_policy.quantiles import dataset_quantiles
 from vega_policy.training.cache.dataset import CacheConfig
@@ -129,11 +134,12 @@ def test_training_from_the_cache_equals_training_online(
     small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulate = VegaPolicy.simulate
+    mixing = replace(small_policy, fusion=FusionConfig("gated"))
     for name, cache, simulated in (
         ("online", CacheConfig(), {0, 1, 2, 3}),
         ("cached", CacheConfig(enabled=True, root=tmp_path / "cache"), {0}),
     ):
-        run = Run(settings(small_dataset, replace(small_policy), tmp_path / name, cache=cache))
+        run = Run(settings(small_dataset, replace(mixing), tmp_path / name, cache=cache))
         steps: set[int] = set()
 
         def watched(self: VegaPolicy, clips: Any, run: Run = run, steps: set[int] = steps) -> Any:
@@ -147,6 +153,10 @@ def test_training_from_the_cache_equals_training_online(
     assert [step for step, _ in online] == [1, 2, 3, 4]
     for (_, first), (_, second) in zip(online, cached, strict=True):
         assert first == pytest.approx(second, rel=1e-3)
+    monkeypatch.setattr(VegaPolicy, "simulate", lambda self, clips: torch.zeros_like(simulate(self, clips)))
+    Run(settings(small_dataset, replace(mixing), tmp_path / "spoilt")).start()
+    spoilt = losses(tmp_path / "spoilt")
+    assert abs(spoilt[-1][1] / online[-1][1] - 1) > 3e-3, "other features would have been noticed"
 
 
 def test_processes_that_fill_the_cache_and_load_change_nothing(
@@ -224,6 +234,53 @@ def test_a_checkpoint_is_played_in_the_simulator(
     assert rates == {"closed_loop/libero_spatial": 0.0, "closed_loop/overall": 0.0}
     (row,) = (tmp_path / "run" / "closed_loop" / "000002" / "episodes.jsonl").read_text().splitlines()
     assert json.loads(row)["init_state_id"] == 40, "none of those that examine a policy"
+
+
+def test_an_evaluation_that_was_begun_with_other_settings_begins_anew(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`closed_loop` may change when a run is resumed, and results of two kinds are never mixed."""
+    folder = tmp_path / "run" / "closed_loop" / "000002"
+    folder.mkdir(parents=True)
+    (folder / "episodes.jsonl").write_text("what was played\n")
+    rate = {"success_rate": 0.5}
+
+    def fake_run(command: Sequence[str]) -> int:
+        if folder.exists():
+            return REFUSED
+        folder.mkdir()
+        (folder / "summary.json").write_text(json.dumps({"suites": {"libero_10": rate}, "overall": rate}))
+        return 0
+
+    monkeypatch.setattr(train, "_run", fake_run)
+    config = settings(small_dataset, small_policy, tmp_path / "run", closed_loop=ClosedLoopConfig(every=2))
+    assert play(config, tmp_path, 2) == {"libero_10": 0.5, "overall": 0.5}
+    (before,) = folder.parent.glob("000002.before*")
+    assert (before / "episodes.jsonl").read_text() == "what was played\n"
+
+
+def test_a_run_that_was_killed_before_its_last_link_is_put_right(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path
+) -> None:
+    config = settings(small_dataset, small_policy, tmp_path / "run")
+    Run(config).start()
+    last = tmp_path / "run" / "checkpoints" / "last"
+    last.unlink()
+    last.symlink_to("000002")
+    Run(replace(config, policy=replace(small_policy), resume=True)).start()
+    assert last.resolve().name == "000004"
+
+
+def test_closed_loop_rates_are_put_beside_lerobots_numbers(
+    small_dataset: Path, small_policy: VegaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[dict[str, float], int]] = []
+    page = SimpleNamespace(run=object(), log=lambda scalars, step: told.append((scalars, step)))
+    monkeypatch.setitem(sys.modules, "wandb", page)
+    closed_loop = ClosedLoopConfig(every=2)
+    config = settings(small_dataset, small_policy, tmp_path / "run", steps=2, closed_loop=closed_loop)
+    Run(config, lambda *_: {"overall": 0.5}).start()
+    assert told == [({"closed_loop/overall": 0.5}, 2)]
 
 
 def test_results_that_a_kill_has_lost_are_played_for_again(

@@ -25,11 +25,12 @@ def request_of(config: Any, dataset_root: Path | str | None) -> dict[str, Any]:
 
     Args:
         config: The settings.
-        dataset_root: The dataset's folder; None for one from the Hub, whose revision is a setting.
+        dataset_root: The dataset's folder; None for one from the Hub, whose revision is a setting. Of one
+            that is not whole, and will be fetched into it, nothing is kept.
     """
     from vega_policy.training.cache.contents import fingerprint
 
-    is_here = dataset_root is not None and Path(dataset_root).is_dir()
+    is_here = dataset_root is not None and (Path(dataset_root) / "data").is_dir()
     settings = json.loads(json.dumps(draccus.encode(config)))
     files = fingerprint(Path(str(dataset_root))) if is_here else None
     # A batch is one of every process: torchrun and accelerate say how many there are.
@@ -49,7 +50,8 @@ def refuse_another_request(file: Path, request: Mapping[str, Any], free_to_chang
     """
     if not file.is_file():
         return
-    before = {DATASET: request[DATASET], PROCESSES: request[PROCESSES], **_read(file)}
+    stored = {name: value for name, value in _read(file).items() if (name, value) != (DATASET, None)}
+    before = {DATASET: request[DATASET], PROCESSES: request[PROCESSES], **stored}
     before.pop(REVISIONS, None)
     found = changes(before, request)
     lines = [f"{key}: {change}" for key, change in found.items() if not _is_in(key, free_to_change)]

@@ -11,13 +11,14 @@ was started because of a mistake in the request, 130 after Ctrl-C; then `--resum
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.program import end_with_parent, two_steps
+from vega_policy.cli.program import REFUSED, end_with_parent, two_steps
 
 if TYPE_CHECKING:
     from vega_policy.training.config import ClosedLoopConfig, TrainConfig
@@ -57,10 +58,11 @@ def _prepare(config: "TrainConfig") -> "tuple[Run, TextIO | None]":
     """
     from vega_policy.cli.requests import REQUEST, record_request, refuse_another_request, request_of
     from vega_policy.rollouts.files import lock_folder
+    from vega_policy.training.checkpoints import newest_checkpoint
     from vega_policy.training.trainer import Run
 
     file, request = config.output_dir / REQUEST, request_of(config, config.dataset.root)
-    if config.resume:
+    if config.resume and newest_checkpoint(config.output_dir) is not None:
         refuse_another_request(file, request, FREE_TO_CHANGE)
     if config.closed_loop.every:
         _check_closed_loop(config.closed_loop)
@@ -117,18 +119,22 @@ def play(config: "TrainConfig", checkpoint: Path, step: int) -> Mapping[str, flo
         measured: training is worth more than one evaluation.
     """
     folder = config.output_dir / "closed_loop" / f"{step:06d}"
-    command = [
-        sys.executable,
-        "-m",
-        "vega_policy.cli.eval",
-        *_options(config.closed_loop, checkpoint, folder),
-    ]
-    if subprocess.run(command, check=False, preexec_fn=end_with_parent()).returncode != 0:
+    options = _options(config.closed_loop, checkpoint, folder)
+    command = [sys.executable, "-m", "vega_policy.cli.eval", *options]
+    code = _run(command)
+    if code == REFUSED and (folder / "episodes.jsonl").is_file():  # begun with other settings, then killed
+        folder.rename(folder.with_name(f"{folder.name}.before{time.time_ns()}"))
+        code = _run(command)
+    if code != 0:
         print(f"vega-train: step {step} was not evaluated: {' '.join(command)} failed", file=sys.stderr)
         return {}
     summary = json.loads((folder / "summary.json").read_text())
     rates = {suite: found["success_rate"] for suite, found in summary["suites"].items()}
     return {**rates, "overall": summary["overall"]["success_rate"]}
+
+
+def _run(command: Sequence[str]) -> int:
+    return subprocess.run(command, check=False, preexec_fn=end_with_parent()).returncode
 
 
 def _options(settings: "ClosedLoopConfig", checkpoint: Path, folder: Path) -> list[str]:

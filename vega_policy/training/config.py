@@ -72,6 +72,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "log_freq"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected --{name} of at least 1, got {getattr(self, name)}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"expected --ema_decay in [0, 1), got {self.ema_decay}")
         for name, least in {"first_trial": 0, "trials": 1, "num_workers": 1, "every": 0}.items():
             value = getattr(self.closed_loop, name)
             if value < least:
@@ -86,10 +88,8 @@ class TrainConfig:
                 "dataset.image_transforms change pictures in every epoch, cached features cannot follow: set "
                 "cache.enabled=false, or cache.shift_px instead of dataset.image_transforms.enable"
             )
-        if self.cache.enabled and self.dataset.streaming:
-            raise ValueError(
-                "expected dataset.streaming=false with cache.enabled=true: a cache needs all frames"
-            )
+        if self.dataset.streaming:
+            raise ValueError("expected dataset.streaming=false: a stream cannot be resumed, nor be cached")
 
 
 @dataclass

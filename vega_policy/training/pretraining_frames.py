@@ -6,7 +6,7 @@ frame stands in, as for a running policy.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from vega_policy.simulators.geometry import letterbox
 from vega_policy.training.files import claim_space, write_text
 from vega_policy.training.libero_data import check_films
+from vega_policy.training.metadata import LOCAL, load_metadata
 from vega_policy.training.pretraining_config import VideosConfig
 
 ARRAY, INDEX = "frames.npy", "frames.json"
@@ -101,8 +102,13 @@ def load_frames(config: VideosConfig, side_px: int, token_px: int, folder: Path)
 
 
 def list_films(config: VideosConfig) -> list[Film]:
-    """The films of the chosen episodes, every so many of them held out, in the order of their files."""
-    meta = LeRobotDatasetMetadata(config.repo_id, root=config.root)
+    """The films of the chosen episodes, every so many of them held out, in the order of their files.
+
+    Raises:
+        FileNotFoundError: A film is not there, and its dataset is not on the Hub.
+        ValueError: The dataset has no films, or too few episodes to hold one out.
+    """
+    meta = load_metadata(config.repo_id, config.root)
     check_films(meta)
     if meta.total_episodes < 2:
         raise ValueError(f"expected at least two episodes, one to hold out, got {meta.total_episodes}")
@@ -117,7 +123,17 @@ def list_films(config: VideosConfig) -> list[Film]:
             start = round(facts[f"videos/{key}/from_timestamp"] * meta.fps)
             file = Path(meta.root) / meta.get_video_file_path(int(episode), key)
             films.append(Film(file, start, facts["length"], episode in held_out))
+    _fetch(config, [film.file for film in films], chosen.tolist())
     return sorted(films, key=lambda film: (str(film.file), film.start))
+
+
+def _fetch(config: VideosConfig, files: Sequence[Path], episodes: list[int]) -> None:
+    """Have LeRobot download the films that are not there; the metadata comes without them."""
+    missing = [file for file in files if not file.is_file()]
+    if missing and config.repo_id.startswith(LOCAL):
+        raise FileNotFoundError(f"expected a film at {missing[0]}, as the metadata in {config.root} says")
+    if missing:
+        LeRobotDataset(config.repo_id, root=config.root, episodes=episodes)
 
 
 def _decode_all(

@@ -8,6 +8,7 @@ repeated here.
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.scripts import lerobot_train
 from lerobot.utils.constants import PRETRAINED_MODEL_DIR
 
@@ -33,6 +33,7 @@ from vega_policy.training.config import Pipeline, TrainConfig, pipeline
 from vega_policy.training.demonstrations import recorded_conditions
 from vega_policy.training.libero_data import check_films, check_libero_dataset
 from vega_policy.training.logs import METRICS, MetricLog, read_metrics
+from vega_policy.training.metadata import load_metadata
 
 PlayCheckpoint = Callable[[Path, int], Mapping[str, float]]
 """Plays episodes with the policy in a folder after so many steps and gives success rates by name."""
@@ -98,9 +99,7 @@ class Run:
     def _look_at_dataset(self) -> None:
         """Refuse one that cannot be trained from, and note how it was recorded."""
         data = self._config.dataset
-        meta = LeRobotDatasetMetadata(
-            data.repo_id, root=data.root, revision=data.revision, repo_type=data.repo_type
-        )
+        meta = load_metadata(data.repo_id, data.root, data.revision, data.repo_type)
         check_libero_dataset(meta)
         if self._config.cache.enabled:
             check_films(meta)
@@ -109,6 +108,8 @@ class Run:
     def _tidy(self) -> None:
         """Remove what a killed run left that this one will not go on with."""
         remove_unfinished(self._config.output_dir)
+        if self._pipeline.checkpoint_path is not None:
+            link_last(self._pipeline.checkpoint_path)  # it may have been killed before that
         if not self._pipeline.resume:  # TensorBoard would show what comes to nothing beside what comes again
             for events in (self._config.output_dir / LOGS_DIR).glob("events.out.tfevents.*"):
                 events.unlink()
@@ -184,7 +185,9 @@ class Run:
         link_last(checkpoint_dir)  # LeRobot does so after this, too late for a run that is killed meanwhile
         rates = self._play(checkpoint_dir / acting, self._step)
         logging.info("step %d: closed loop %s", self._step, rates)
-        self._write({f"{CLOSED_LOOP}/{name}": rate for name, rate in rates.items()})
+        scalars = {f"{CLOSED_LOOP}/{name}": rate for name, rate in rates.items()}
+        self._write(scalars)
+        _tell_wandb(scalars, self._step)
 
     def _write(self, scalars: Mapping[str, Any]) -> None:
         if not self.is_main_process or not scalars:
@@ -192,6 +195,13 @@ class Run:
         if self._log is None:
             self._log = MetricLog(self._config.output_dir / LOGS_DIR, self._first_step)
         self._log.write(self._step, scalars)
+
+
+def _tell_wandb(scalars: Mapping[str, float], step: int) -> None:
+    """Put numbers that LeRobot does not know of beside its own, where it has begun a page."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.log(dict(scalars), step=step)
 
 
 @contextmanager

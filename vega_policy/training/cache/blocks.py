@@ -32,9 +32,9 @@ class Record:
     digest: str | None = None
 
     def append(self, folder: Path) -> None:
-        """Put it on record: from then on the block counts."""
+        """Put it on record: from then on the block counts. It begins a line, also after a torn one."""
         with (folder / RECORDS).open("a") as lines:
-            lines.write(json.dumps([self.first, self.checksum, self.digest]) + "\n")
+            lines.write("\n" + json.dumps([self.first, self.checksum, self.digest]) + "\n")
 
 
 def read_records(folder: Path) -> dict[int, Record]:

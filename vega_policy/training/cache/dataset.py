@@ -31,7 +31,7 @@ class CacheConfig:
     enabled: bool = False  # read through the cache
     root: Path = Path("outputs/cache")  # one folder for each array
     features: bool = True  # keep the simulator's features too, not only pictures
-    dtype: str = "float16"  # of stored features; rounding changes a value by at most 2^-11 of it
+    dtype: str = "float16"  # of stored features; rounds to 11 bits
     shift_px: int = 0  # train on pictures moved by up to so many pixels, each sample's always alike
 
     def __post_init__(self) -> None:

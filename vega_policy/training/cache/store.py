@@ -87,7 +87,10 @@ class ArrayStore:
             ValueError: If `fill` gives other than the rows asked for, or a value that `dtype` cannot hold.
             OSError: If the disk has no room for the array.
         """
-        with self._alone():
+        with self._locked(fcntl.LOCK_SH):  # processes that only look do so side by side
+            if self._belongs_here() and not self._missing():
+                return 0
+        with self._locked(fcntl.LOCK_EX):
             missing = self._missing()
             if missing:
                 filled = _side_by_side(_Blocks(missing, fill), num_workers)
@@ -99,11 +102,11 @@ class ArrayStore:
         return self._map("r")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self, kind: int) -> Iterator[None]:
         """Within it no other process fills this array; the lock of one that is killed is free again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, kind)
             yield
 
     def _compute(
