@@ -15,6 +15,8 @@ from vega_policy.envs.experts.rehearsal import Reach, Rehearsal
 from vega_policy.envs.experts.world import World
 
 HOVER_M = 0.07
+WAYS_IN, WAYS_IN_SIDEWAYS = (1.0,), (0.5, 1.0)
+"""Shares of the way in at which the arm is tried: a hand that fits inside may not fit through the opening."""
 SLACK_M = 0.001  # fingers that go down without this room to the object get wedged on it
 CLOSED_TOUCH_M = 0.01
 SWEEP_M = 0.25
@@ -178,9 +180,11 @@ class PutPlanner:
         if fault > 1.0:
             return fault, 0.0
         tightness = self._rehearsal.tightness(at, (self._subgoal.subject, placement.pose))
-        offset = placement.way_in_m * placement.exit
-        before = self._rehearsal.reach(hand.moved(offset), at.q)
-        return fault + self._carrying_cost(before, placement.pose.moved(offset)), tightness
+        for out_m in WAYS_IN if placement.exit is UP else WAYS_IN_SIDEWAYS:
+            offset = out_m * placement.way_in_m * placement.exit
+            before = self._rehearsal.reach(hand.moved(offset), at.q)
+            fault += self._carrying_cost(before, placement.pose.moved(offset))
+        return fault, tightness
 
     def _carrying_cost(self, reach: Reach, pose: Pose) -> float:
         return self._rehearsal.arm_cost(reach, carried=(self._subgoal.subject, pose), opening_m=0.01)

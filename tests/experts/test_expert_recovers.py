@@ -14,6 +14,8 @@ CASES = {
     "an elbow that is stretched with a bowl in the hand locks": ("libero_spatial", 8, 3, 1033428239),
     "a hand that leans outward near the base turns its wrist to the end": ("libero_goal", 2, 3, 1511522966),
     "a hand that leans towards its own base spins its wrist on the way": ("libero_goal", 3, 4, 193923981),
+    "a straight elbow does not let the hand come straight back": ("libero_90", 13, 4, 879450645),
+    "a book that meets an edge on its way in is not let go there": ("libero_90", 75, 1, 2060732610),
 }
 
 

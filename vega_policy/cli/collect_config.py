@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vega_policy.cli.recordings import recordings_dir
+
 if TYPE_CHECKING:
     from vega_policy.rollouts.episode import Task
     from vega_policy.rollouts.recording import RecordingEnv
@@ -87,7 +89,7 @@ class CollectConfig:
     @property
     def recordings_dir(self) -> Path:
         """Where recordings gather."""
-        return self.output_dir.with_name(f"{self.output_dir.name}.recordings")
+        return recordings_dir(self.output_dir)
 
 
 @dataclass(frozen=True)

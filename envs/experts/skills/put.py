@@ -20,12 +20,13 @@ from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
 FLICKER_STEPS = 4
-HOMING_STEPS, NEAR_HOME_M = 30, 0.03
+HOMING_STEPS, HOMING_RAD, NEAR_HOME_M = 30, 0.3, 0.03
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
 EXIT_M = 0.10
 ABOVE_M, BELOW_M = 0.010, 0.015  # from there on the fingers close: they are round the thing
 PLACING_ROOM_M, LOWERED_M = 0.008, 0.005
 SINKING_M = 0.003  # in two steps: less, and it stands on something
+ASTRAY_M, SECOND_TRIES = 0.05, 1  # what stops that far from its place has met something on its way
 FALLING_M_S = 0.15
 UNSTICK_M = 0.02
 LEAST_SHARE = 0.2  # of the way out, also where there is no room to rise
@@ -54,6 +55,7 @@ class Put:
         self._lowering: list[float] = []
         self._is_ungraspable = False
         self._homing = 0
+        self._second_tries = 0
         self._stall = StallMonitor()
 
     def done(self) -> bool:
@@ -98,7 +100,7 @@ class Put:
         if self._closing:
             return self._pinch()
         self._lowering.clear()
-        self._homing = 0
+        self._homing = self._second_tries = 0
         if self._world.speed(self._object) > FALLING_M_S:
             return toward(self._world.hand, self._world.hand.moved(0.05 * UP), OPEN)
         plan = self._current_plan()
@@ -141,6 +143,8 @@ class Put:
 
     def _deliver(self) -> Action:
         self._closing = 0
+        if self._homing:
+            return self._go_home()
         placement = self._placement()
         hand, pose = self._world.hand, self._world.pose(self._object)
         error = placement.pose.position - pose.position
@@ -155,14 +159,17 @@ class Put:
         escape = self._world.way_from_under(self._object)
         if escape.any():
             return toward(hand, hand.moved(self._out_and_up(unit(escape))), CLOSE)
-        if self._homing or self._stall.update(hand):
+        if self._stall.update(hand):
             return self._go_home()
         below = float(hand.position[2] - self._world.extent(self._object)[0][2])
         before = target.moved(placement.way_in_m * placement.exit)
         return self._traveller.toward(before, CLOSE, reach_down_m=below, ignore=[self._object])
 
     def _go_home(self) -> Action:
-        """Untwist an arm that is stuck on its way: carry the object to where the arm began, and plan anew."""
+        """Untwist an arm that is stuck on its way: carry the object to where the arm began, and plan anew.
+
+        The hand goes as the joints would: a straight elbow does not let it come straight back.
+        """
         home = self._rehearsal.hand_at(self._world.home_q)
         near = np.linalg.norm(self._world.hand.position - home.position) < NEAR_HOME_M
         self._homing += 1
@@ -170,7 +177,9 @@ class Put:
             self._homing = 0
             self._plan = None
             self._stall.clear()
-        return toward(self._world.hand, home, CLOSE)
+        missing = self._world.home_q - self._world.arm_q
+        part = min(HOMING_RAD / max(float(np.abs(missing).max()), HOMING_RAD), 1.0)
+        return toward(self._world.hand, self._rehearsal.hand_at(self._world.arm_q + part * missing), CLOSE)
 
     def _out_and_up(self, out: Vector) -> Vector:
         """Rise a little, then go out: what is dragged along the floor slips out of the fingers."""
@@ -193,6 +202,9 @@ class Put:
         self._lowering = [*self._lowering, up_m] if sinks else []
         recent = self._lowering[-3:]
         stopped = len(self._lowering) > STARTING_STEPS and recent[0] - recent[-1] < SINKING_M
+        if stopped and up_m > ASTRAY_M and self._second_tries < SECOND_TRIES:
+            self._second_tries += 1
+            return self._go_home()
         if up_m < LOWERED_M or stopped:
             self._opening = 1
         return toward(self._world.hand_at_rest, target, CLOSE)
