@@ -63,6 +63,16 @@ def test_a_demonstration_is_what_lerobot_reads_and_the_simulation_repeats(root: 
 
 
 @pytest.mark.sim
+def test_a_finished_collection_is_left_as_it_is(root: Path) -> None:
+    """Training from it can be resumed afterwards: its files are the same ones."""
+    times = {file: file.stat().st_mtime_ns for file in root.rglob("*.*")}
+    options = [f"--output_dir={root}", "--task_ids=[0]", "--episodes=1", f"--image_size_px={SIZE_PX}"]
+    options += ["--assets=standin", f"--continue_after_success_s={STEPS_AFTER_SUCCESS / 20}", "--seed=1"]
+    assert main([*options, "--resume=true", "--num_workers=2"]) == 0
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*.*")} == times
+
+
+@pytest.mark.sim
 def test_an_interrupted_collection_refuses_another_configuration(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

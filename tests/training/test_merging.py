@@ -62,6 +62,23 @@ def test_the_statistics_of_what_was_merged_are_exact_and_everybody_may_read_it(t
     assert {mode for mode in modes if not mode & 0o100} == {(tmp_path / "new").stat().st_mode & 0o777}
 
 
+def test_what_was_merged_is_left_when_it_is_asked_for_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, more = (
+        make_dataset(tmp_path / name, seed, ENVIRONMENT) for seed, name in enumerate(("base", "more"))
+    )
+    command = [f"--roots=[{base},{more}]", f"--output_dir={tmp_path / 'both'}"]
+    assert main(command) == 0
+    info = tmp_path / "both" / "meta" / "info.json"
+    before = info.stat().st_mtime_ns
+    assert main(command) == 2
+    assert main([*command, "--resume=true"]) == 0
+    assert info.stat().st_mtime_ns == before
+    assert main([f"--roots=[{base}]", command[1], "--resume=true"]) == 2
+    assert "made of other datasets" in capsys.readouterr().err
+
+
 def test_a_dataset_is_merged_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = make_dataset(tmp_path / "base", 0, ENVIRONMENT)
     with pytest.raises(SystemExit):

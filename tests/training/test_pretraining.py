@@ -145,6 +145,10 @@ def test_another_request_or_an_unfinished_run_is_refused(
 ) -> None:
     assert main(command(root, trained)) == 2
     assert "exists already" in capsys.readouterr().err
+    assert main(command(root, trained, "--resume=true")) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main(command(root, trained, "--resume=true", "--vae.lr=0.5")) == 2
+    assert "vae.lr: 0.002 became 0.5" in capsys.readouterr().err
     shutil.copytree(trained.parent / "tiny.work", tmp_path / "tiny.work")
     assert main(command(root, tmp_path / "tiny")) == 2
     assert "--resume=true" in capsys.readouterr().err

@@ -210,9 +210,21 @@ def run(collection: Collection) -> int:
     if not any(kept.values()):
         print("vega-collect: no demonstration was kept, and no dataset is written", file=sys.stderr)
         return STOPPED
-    write(config, kept, {**collection.provenance, **folder.sessions, "environment": folder.environment})
+    if not _holds(config.output_dir, kept):
+        write(config, kept, {**collection.provenance, **folder.sessions, "environment": folder.environment})
     print(f"dataset: {config.output_dir} ({sum(map(len, kept.values()))} demonstrations)")
     return 0 if is_complete else STOPPED
+
+
+def _holds(dataset: Path, kept: "Mapping[Task, Sequence[Row]]") -> bool:
+    """Whether they are in a dataset already: who trains from it would see new files if it was made anew."""
+    from vega_policy.training.demonstrations import PROVENANCE
+
+    if not (dataset / PROVENANCE).is_file():
+        return False
+    told = json.loads((dataset / PROVENANCE).read_text(encoding="utf-8"))["episodes"]
+    wanted = [(task.suite, task.task_id, row.trial) for task, rows in kept.items() for row in rows]
+    return [(episode["suite"], episode["task_id"], episode["trial"]) for episode in told] == wanted
 
 
 def write(config: CollectConfig, kept: "Mapping[Task, Sequence[Row]]", provenance: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ class MergeConfig:
 
     roots: list[Path]  # their folders, e.g. [data/libero,data/dagger1]
     output_dir: Path  # the new dataset's folder
+    resume: bool = False  # leave it as it is if it was made of the same datasets
 
     def __post_init__(self) -> None:
         if not self.roots:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vega_policy.training.merging import merge_datasets
 
     try:
-        merge_datasets(config.roots, config.output_dir)
+        merge_datasets(config.roots, config.output_dir, resume=config.resume)
     except (ValueError, OSError) as error:
         print(f"merge: error: {error}", file=sys.stderr)
         return REFUSED

@@ -27,9 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return two_steps("vega-pretrain", partial(_prepare, config), partial(_run, config))
 
 
-def _run(config: PretrainConfig, prepared: tuple[dict[str, Any], TextIO]) -> int:
+def _run(config: PretrainConfig, prepared: tuple[dict[str, Any], TextIO] | None) -> int:
     from vega_policy.training.pretraining import pretrain
 
+    if prepared is None:
+        print(f"simulator: {config.output_dir} is finished")
+        return 0
     provenance, _ = prepared  # with the folder's lock
     validation = pretrain(config, provenance)
     print(
@@ -40,19 +43,23 @@ def _run(config: PretrainConfig, prepared: tuple[dict[str, Any], TextIO]) -> int
     return 0
 
 
-def _prepare(config: PretrainConfig) -> tuple[dict[str, Any], TextIO]:
+def _prepare(config: PretrainConfig) -> tuple[dict[str, Any], TextIO] | None:
     """Record the request, or compare it with that of the run to be resumed; gives provenance and lock.
 
+    Where the simulator asked for is finished there is nothing to do, which None says.
+
     Raises:
-        FileExistsError: If there is a finished simulator, an unfinished one not asked to be resumed, or
-            another process that is making one.
+        FileExistsError: If there is a simulator, finished or not, and none is to be resumed, or another
+            process that is making one.
         ValueError: If the request differs from that of the run to be resumed, or the dataset has no films.
     """
     from vega_policy.cli.requests import REQUEST, record_request, refuse_another_request, request_of
     from vega_policy.rollouts.files import lock_folder
+    from vega_policy.training.pretraining import CARD
     from vega_policy.training.pretraining_frames import list_films
 
-    if config.output_dir.exists():
+    card = config.output_dir / CARD
+    if config.output_dir.exists() and not (config.resume and card.is_file()):
         raise FileExistsError(f"{config.output_dir} exists already; remove it or choose another folder")
     file = config.work_dir / REQUEST
     if file.is_file() and not config.resume:
@@ -61,6 +68,9 @@ def _prepare(config: PretrainConfig) -> tuple[dict[str, Any], TextIO]:
             "choose another --output_dir"
         )
     request = request_of(config, config.videos.root)
+    if card.is_file():
+        refuse_another_request(card, request, FREE_TO_CHANGE, section="config")
+        return None
     refuse_another_request(file, request, FREE_TO_CHANGE)
     list_films(config.videos)
     config.work_dir.mkdir(parents=True, exist_ok=True)

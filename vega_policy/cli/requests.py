@@ -37,20 +37,24 @@ def request_of(config: Any, dataset_root: Path | str | None) -> dict[str, Any]:
     return {**settings, DATASET: files, PROCESSES: int(os.environ.get("WORLD_SIZE", "1"))}
 
 
-def refuse_another_request(file: Path, request: Mapping[str, Any], free_to_change: Sequence[str]) -> None:
+def refuse_another_request(
+    file: Path, request: Mapping[str, Any], free_to_change: Sequence[str], section: str | None = None
+) -> None:
     """Compare a request with that of the run to be resumed, if there is one.
 
     Args:
         file: Where the earlier request is.
         request: Today's.
         free_to_change: Settings, or sections of them, on which what was computed does not depend.
+        section: Of the file, where the earlier request is; the whole of it if not given.
 
     Raises:
         ValueError: For the settings that differ; the message lists them.
     """
     if not file.is_file():
         return
-    stored = {name: value for name, value in _read(file).items() if (name, value) != (DATASET, None)}
+    kept = _read(file) if section is None else _read(file)[section]
+    stored = {name: value for name, value in kept.items() if (name, value) != (DATASET, None)}
     before = {DATASET: request[DATASET], PROCESSES: request[PROCESSES], **stored}
     before.pop(REVISIONS, None)
     found = changes(before, request)

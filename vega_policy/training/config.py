@@ -83,6 +83,10 @@ class TrainConfig:
                 f"expected closed_loop.every to be a multiple of save_freq ({self.save_freq}), as "
                 f"checkpoints are what is evaluated; got {self.closed_loop.every}"
             )
+        if self.eval_freq and not self.dataset.eval_split:
+            raise ValueError(
+                "expected --dataset.eval_split above 0 with --eval_freq: what is to be held out?"
+            )
         if self.cache.enabled and self.dataset.image_transforms.enable:
             raise ValueError(
                 "dataset.image_transforms change pictures in every epoch, cached features cannot follow: set "

@@ -22,22 +22,29 @@ SCENE = ("suite", "task_id", "seed")
 """Of an episode's facts: what determines how its objects stand."""
 
 
-def merge_datasets(roots: Sequence[Path], output_dir: Path) -> None:
+def merge_datasets(roots: Sequence[Path], output_dir: Path, *, resume: bool = False) -> None:
     """Write one dataset with the episodes of several, in their order.
 
     Args:
         roots: Folders of datasets with the same features and rate.
         output_dir: The new dataset's folder; its provenance has theirs under `merged`.
+        resume: Leave a dataset that was merged of the same ones as it is.
 
     Raises:
         ValueError: They were recorded under different conditions, or have different features or rates.
-        FileExistsError: There is something in `output_dir`.
+        FileExistsError: There is something in `output_dir`, and it is not to be kept.
     """
     for root in roots:
         load_metadata(f"local/{root.name}", root)
-    if output_dir.exists():
-        raise FileExistsError(f"{output_dir} exists already; remove it or choose another --output_dir")
     origins = {str(root): _provenance(root) for root in roots}
+    if output_dir.exists():
+        if resume and _provenance(output_dir).get("merged") == list(origins.values()):
+            return
+        raise FileExistsError(
+            f"{output_dir} exists already, made of other datasets; remove it or choose another --output_dir"
+            if resume
+            else f"{output_dir} exists already; remove it or choose another --output_dir"
+        )
     _warn_of_shared_scenes(origins)
     environment = _common_conditions({str(root): recorded_conditions(root) for root in roots})
     provenance = {"environment": environment, "merged": list(origins.values())}
