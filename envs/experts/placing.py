@@ -15,7 +15,7 @@ from vega_policy.envs.experts.rehearsal import Reach, Rehearsal
 from vega_policy.envs.experts.world import World
 
 HOVER_M = 0.07
-WAYS_IN, WAYS_IN_SIDEWAYS = (1.0,), (0.5, 1.0)
+TRIED_FROM_ABOVE, TRIED_FROM_ASIDE = (1.0,), (0.5, 1.0)
 """Shares of the way in at which the arm is tried: a hand that fits inside may not fit through the opening."""
 SLACK_M = 0.001  # fingers that go down without this room to the object get wedged on it
 CLOSED_TOUCH_M = 0.01
@@ -180,8 +180,8 @@ class PutPlanner:
         if fault > 1.0:
             return fault, 0.0
         tightness = self._rehearsal.tightness(at, (self._subgoal.subject, placement.pose))
-        for out_m in WAYS_IN if placement.exit is UP else WAYS_IN_SIDEWAYS:
-            offset = out_m * placement.way_in_m * placement.exit
+        for share in TRIED_FROM_ABOVE if placement.exit is UP else TRIED_FROM_ASIDE:
+            offset = share * placement.way_in_m * placement.exit
             before = self._rehearsal.reach(hand.moved(offset), at.q)
             fault += self._carrying_cost(before, placement.pose.moved(offset))
         return fault, tightness

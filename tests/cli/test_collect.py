@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vega_policy.cli.collect import _film_bytes, prepare, run
+from vega_policy.cli.collect import prepare, run
 from vega_policy.cli.collect_config import CollectConfig, LearnerConfig
 from vega_policy.rollouts.episode import Row
 
@@ -63,10 +63,13 @@ def test_no_dataset_is_replaced_that_its_recordings_did_not_make(tmp_path: Path)
     assert (tmp_path / "data" / "meta" / "provenance.json").is_file()
 
 
-@pytest.mark.parametrize("there", [{"merged": []}, {"config": {"suite": "libero_spatial", "seed": 7}}])
-def test_a_dataset_of_something_else_is_not_replaced_either(tmp_path: Path, there: dict[str, Any]) -> None:
-    recorded = config(tmp_path, LearnerConfig(), 64)
-    collection = prepare(recorded)
+@pytest.mark.parametrize("change", [{"seed": 7}, {"action_noise": 0.1}, None, {}])
+def test_only_the_dataset_of_these_recordings_is_replaced(
+    tmp_path: Path, change: dict[str, Any] | None
+) -> None:
+    collection = prepare(config(tmp_path, LearnerConfig(), 64))
+    recorded = collection.provenance["config"]
+    there = {"merged": []} if change is None else {"config": {**recorded, "num_workers": 5, **change}}
     collection.folder.append(
         Row("libero_spatial", 0, "x", 0, None, 1, "success", 9, None, 1.0, 1.0, 0.0, 9, None)
     )
@@ -74,8 +77,12 @@ def test_a_dataset_of_something_else_is_not_replaced_either(tmp_path: Path, ther
     provenance = tmp_path / "data" / "meta" / "provenance.json"
     provenance.write_text(json.dumps(there))
     del collection
+    again = config(tmp_path, LearnerConfig(), 64, resume=True)
+    if change == {}:
+        assert prepare(again).folder.rows
+        return
     with pytest.raises(FileExistsError, match="was not made of the recordings in"):
-        prepare(config(tmp_path, LearnerConfig(), 64, resume=True))
+        prepare(again)
     assert json.loads(provenance.read_text()) == there
 
 
@@ -101,13 +108,20 @@ def test_where_nothing_was_kept_it_is_said_what_is_missing(
     assert not (tmp_path / "data").exists()
 
 
-def test_space_is_asked_for_by_the_size_of_the_pictures_and_what_is_missing(tmp_path: Path) -> None:
-    small, large = (config(tmp_path, LearnerConfig(), size_px) for size_px in (64, 128))
-    assert _film_bytes(large, 10) == 4 * _film_bytes(small, 10)
-    empty = _film_bytes(small, 10)
-    for trial in range(10):
-        (small.recordings_dir / "task" / f"trial{trial:05d}").mkdir(parents=True)
-    assert _film_bytes(small, 10) == empty / 2, "the dataset is still to be written"
+def test_space_is_asked_for_by_the_size_of_the_pictures_and_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "vega_policy.rollouts.folder.ResultsFolder", lambda *_, film_bytes, **__: asked.append(film_bytes)
+    )
+    for size_px in (64, 128):
+        prepare(config(tmp_path, LearnerConfig(), size_px))
+    (tmp_path / "data.recordings" / "task" / "trial00000").mkdir(parents=True)
+    prepare(config(tmp_path, LearnerConfig(), 64))
+    small, large, recorded = asked
+    assert large == 4 * small > 0
+    assert recorded == small / 2, "the dataset is still to be written"
 
 
 def test_a_learner_that_reads_clips_is_warned_of(

@@ -1,6 +1,7 @@
 """Demonstrations and a round of DAgger in one dataset: every frame, the tasks and the conditions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from vega_policy.training.libero_data import (
     check_films,
     check_libero_dataset,
 )
-from vega_policy.training.metadata import load_metadata
+from vega_policy.training.merging import merge_datasets
+from vega_policy.training.metadata import is_whole, load_metadata
 from vega_policy.training.statistics import column_stats
 
 ENVIRONMENT = {"assets": "standin", "assets_hash": "12", "protocol": "oft", "image_size_px": 32}
@@ -75,8 +77,29 @@ def test_what_was_merged_is_left_when_it_is_asked_for_again(
     assert main(command) == 2
     assert main([*command, "--resume=true"]) == 0
     assert info.stat().st_mtime_ns == before
-    assert main([f"--roots=[{base}]", command[1], "--resume=true"]) == 2
-    assert "made of other datasets" in capsys.readouterr().err
+    assert main([f"--roots=[{more},{base}]", command[1], "--resume=true"]) == 2
+    assert "not merged of these in this order" in capsys.readouterr().err
+
+
+def test_a_longer_dataset_of_the_same_name_is_another_one(tmp_path: Path) -> None:
+    """A dataset from elsewhere has no provenance that would tell."""
+    base = make_dataset(tmp_path / "base", 0, ENVIRONMENT)
+    (base / "meta" / "provenance.json").unlink()
+    command = [f"--roots=[{base}]", f"--output_dir={tmp_path / 'copy'}", "--resume=true"]
+    assert main(command) == main(command) == 0
+    merge_datasets([base, make_dataset(tmp_path / "more", 1)], tmp_path / "longer")
+    shutil.rmtree(base)
+    (tmp_path / "longer" / "meta" / "provenance.json").unlink()
+    (tmp_path / "longer").rename(base)
+    assert main(command) == 2
+
+
+def test_statistics_are_left_where_they_are_none_of_a_vector(tmp_path: Path) -> None:
+    base = make_dataset(tmp_path / "base", 0, ENVIRONMENT)
+    file = base / "meta" / "stats.json"
+    stats = json.loads(file.read_text())
+    file.write_text(json.dumps({**stats, "something.else": stats[ACTION_KEY]}))
+    assert merge(tmp_path, base) == 0
 
 
 def test_a_dataset_is_merged_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +120,14 @@ def test_an_older_format_is_refused_with_what_to_do(
     message = capsys.readouterr().err
     assert f"expected a LeRobotDataset v3.0 in {base}" in message
     assert "convert_dataset_v21_to_v30" in message
+
+
+def test_a_dataset_is_whole_with_all_its_files(tmp_path: Path) -> None:
+    base = make_dataset(tmp_path / "base")
+    assert is_whole(base)
+    assert not is_whole(tmp_path)
+    next(base.rglob("*.mp4")).unlink()
+    assert not is_whole(base)
 
 
 def test_a_folder_without_a_dataset_is_named(tmp_path: Path) -> None:

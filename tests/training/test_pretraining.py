@@ -267,13 +267,16 @@ def test_films_that_are_not_there_are_fetched_or_named(
 ) -> None:
     shutil.copytree(root / "meta", tmp_path / "meta")
     with pytest.raises(FileNotFoundError, match=f"expected a film at {tmp_path}"):
-        list_films(VideosConfig(root=tmp_path))
-    fetched = []
-    monkeypatch.setattr(
-        pretraining_frames, "LeRobotDataset", lambda *args, **options: fetched.append(options)
-    )
-    list_films(VideosConfig(repo_id="someone/libero", root=tmp_path, max_episodes=2))
-    assert fetched == [{"root": tmp_path, "episodes": [0, len(LENGTHS) - 1]}]
+        load_frames(VideosConfig(root=tmp_path), SIZE_PX, 16, tmp_path)
+
+    def fetched(repo_id: str, root: Path, episodes: list[int]) -> None:
+        assert (repo_id, episodes) == ("someone/libero", [0, len(LENGTHS) - 1])
+        shutil.copytree(source / "videos", root / "videos")
+
+    source = root
+    monkeypatch.setattr(pretraining_frames, "LeRobotDataset", fetched)
+    videos = VideosConfig(repo_id="someone/libero", root=tmp_path, max_episodes=2)
+    assert len(load_frames(videos, SIZE_PX, 16, tmp_path).pictures) > 0
 
 
 def test_an_episode_is_left_to_learn_from(root: Path) -> None:

@@ -2,8 +2,9 @@
 
 import functools
 import json
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,7 @@ from safetensors.torch import load_file
 from small_data import make_dataset, make_policy_config
 from small_runs import losses, same, settings, weights
 
-from vega_policy.cli import train
 from vega_policy.cli.conditions import training_conditions
-from vega_policy.cli.program import REFUSED
 from vega_policy.cli.train import play
 from vega_policy.configuration_vega import VegaConfig
 from vega_policy.fusion_config import FusionConfig
@@ -241,22 +240,22 @@ def test_an_evaluation_that_was_begun_with_other_settings_begins_anew(
 ) -> None:
     """`closed_loop` may change when a run is resumed, and results of two kinds are never mixed."""
     folder = tmp_path / "run" / "closed_loop" / "000002"
-    folder.mkdir(parents=True)
-    (folder / "episodes.jsonl").write_text("what was played\n")
     rate = {"success_rate": 0.5}
 
-    def fake_run(command: Sequence[str]) -> int:
-        if folder.exists():
-            return REFUSED
-        folder.mkdir()
+    def fake_run(*_: Any, **__: Any) -> SimpleNamespace:
+        with (folder / "episodes.jsonl").open("a") as rows:
+            rows.write("an episode\n")
         (folder / "summary.json").write_text(json.dumps({"suites": {"libero_10": rate}, "overall": rate}))
-        return 0
+        return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(train, "_run", fake_run)
-    config = settings(small_dataset, small_policy, tmp_path / "run", closed_loop=ClosedLoopConfig(every=2))
-    assert play(config, tmp_path, 2) == {"libero_10": 0.5, "overall": 0.5}
+    monkeypatch.setattr(subprocess, "run", fake_run)
+    for trials, rows in ((2, 1), (2, 2), (1, 1)):
+        closed_loop = ClosedLoopConfig(every=2, trials=trials)
+        config = settings(small_dataset, small_policy, tmp_path / "run", closed_loop=closed_loop)
+        assert play(config, tmp_path, 2) == {"libero_10": 0.5, "overall": 0.5}
+        assert len((folder / "episodes.jsonl").read_text().splitlines()) == rows
     (before,) = folder.parent.glob("000002.before*")
-    assert (before / "episodes.jsonl").read_text() == "what was played\n"
+    assert len((before / "episodes.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_run_that_was_killed_before_its_last_link_is_put_right(
@@ -320,8 +319,8 @@ def test_held_out_losses_are_logged_and_a_checkpoint_knows_its_conditions(
 ) -> None:
     environment = {"assets": "standin", "assets_hash": "12", "protocol": "oft", "image_size_px": 32}
     dataset = make_dataset(tmp_path / "data", environment={**environment, "mujoco": "3.3.2"})
-    config = settings(dataset, small_policy, tmp_path / "run", steps=2, eval_freq=1)
-    config.dataset.eval_split = 0.3
+    config = settings(dataset, small_policy, tmp_path / "run", steps=2)
+    config.dataset.eval_split, config.eval_freq = 0.3, 1
     Run(config).start()
     lines = map(json.loads, (tmp_path / "run" / "logs" / "metrics.jsonl").read_text().splitlines())
     held_out = [(line["step"], line["held_out/loss"]) for line in lines if "held_out/loss" in line]

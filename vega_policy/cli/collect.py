@@ -104,7 +104,11 @@ def prepare(config: CollectConfig) -> Collection:
 
 
 def _learner_files(config: CollectConfig) -> Path | None:
-    """The folder of the policy that acts first, if there is one."""
+    """The folder of the policy that acts first, if there is one.
+
+    Raises:
+        ValueError: There is no checkpoint where it is said to be.
+    """
     path = config.policy.path
     if path is None:
         return None
@@ -117,6 +121,8 @@ def _film_bytes(config: CollectConfig, num_episodes: int) -> int:
     """What the films may take that are still to come: as recordings, and all of them in the dataset again."""
     assert config.image_size_px is not None, "`prepare` has chosen one"
     recorded = sum(1 for _ in config.recordings_dir.glob("*/trial*"))
+    if recorded >= num_episodes and config.output_dir.exists():
+        return 0
     num_films = max(num_episodes - recorded, 0) + num_episodes
     return round(num_films * EPISODE_STEPS * len(IMAGE_KEYS) * config.image_size_px**2 * PIXEL_BYTES)
 
@@ -125,7 +131,7 @@ def _check_place(config: CollectConfig) -> None:
     """Refuse to take the place of a dataset that these recordings did not make.
 
     Raises:
-        FileExistsError: There is one; it is left as it is.
+        FileExistsError: There is one, or a link; it is left as it is.
     """
     if config.output_dir.is_symlink():
         raise FileExistsError(f"{config.output_dir} is a link, name the folder itself")

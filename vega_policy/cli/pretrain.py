@@ -3,8 +3,8 @@
 Everything a stopped run needs gathers in `<output_dir>.work`; the same command with `--resume=true` goes on.
 `output_dir` appears when all is done, and is what `--policy.simulator.source=` takes.
 
-Exit codes: 0 when the simulator is written, 1 if training stopped on a number that is not finite, 2 if
-nothing was started because of a mistake in the request, 130 after Ctrl-C.
+Exit codes: 0 when the simulator is written, or was before, 1 if training stopped on a number that is not
+finite, 2 if nothing was started because of a mistake in the request, 130 after Ctrl-C.
 """
 
 import sys
@@ -49,8 +49,8 @@ def _prepare(config: PretrainConfig) -> tuple[dict[str, Any], TextIO] | None:
     Where the simulator asked for is finished there is nothing to do, which None says.
 
     Raises:
-        FileExistsError: If there is a simulator, finished or not, and none is to be resumed, or another
-            process that is making one.
+        FileExistsError: If there is a simulator, finished or not, and none is to be resumed, something else
+            in its place, or another process that is making one.
         ValueError: If the request differs from that of the run to be resumed, or the dataset has no films.
     """
     from vega_policy.cli.requests import REQUEST, record_request, refuse_another_request, request_of

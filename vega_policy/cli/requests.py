@@ -26,11 +26,12 @@ def request_of(config: Any, dataset_root: Path | str | None) -> dict[str, Any]:
     Args:
         config: The settings.
         dataset_root: The dataset's folder; None for one from the Hub, whose revision is a setting. Of one
-            that is not whole, and will be fetched into it, nothing is kept.
+            that is not whole, so that the run fetches what is missing, nothing is kept.
     """
     from vega_policy.training.cache.contents import fingerprint
+    from vega_policy.training.metadata import is_whole
 
-    is_here = dataset_root is not None and (Path(dataset_root) / "data").is_dir()
+    is_here = dataset_root is not None and is_whole(Path(dataset_root))
     settings = json.loads(json.dumps(draccus.encode(config)))
     files = fingerprint(Path(str(dataset_root))) if is_here else None
     # A batch is one of every process: torchrun and accelerate say how many there are.
@@ -54,6 +55,7 @@ def refuse_another_request(
     if not file.is_file():
         return
     kept = _read(file) if section is None else _read(file)[section]
+    # A dataset that was not whole then was fetched by the run itself: what it was is not known.
     stored = {name: value for name, value in kept.items() if (name, value) != (DATASET, None)}
     before = {DATASET: request[DATASET], PROCESSES: request[PROCESSES], **stored}
     before.pop(REVISIONS, None)

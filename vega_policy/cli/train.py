@@ -13,16 +13,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from vega_policy.cli.parsing import parse
-from vega_policy.cli.program import REFUSED, end_with_parent, two_steps
+from vega_policy.cli.program import end_with_parent, two_steps
 
 if TYPE_CHECKING:
     from vega_policy.training.config import ClosedLoopConfig, TrainConfig
     from vega_policy.training.trainer import Run
+
+SETTINGS = "closed_loop.json"
+"""In the folder of an evaluation: the settings that it was begun with."""
 
 FREE_TO_CHANGE = (
     "output_dir",
@@ -119,13 +123,10 @@ def play(config: "TrainConfig", checkpoint: Path, step: int) -> Mapping[str, flo
         measured: training is worth more than one evaluation.
     """
     folder = config.output_dir / "closed_loop" / f"{step:06d}"
+    _set_aside_other_settings(folder, config.closed_loop)
     options = _options(config.closed_loop, checkpoint, folder)
     command = [sys.executable, "-m", "vega_policy.cli.eval", *options]
-    code = _run(command)
-    if code == REFUSED and (folder / "episodes.jsonl").is_file():  # begun with other settings, then killed
-        folder.rename(folder.with_name(f"{folder.name}.before{time.time_ns()}"))
-        code = _run(command)
-    if code != 0:
+    if subprocess.run(command, check=False, preexec_fn=end_with_parent()).returncode != 0:
         print(f"vega-train: step {step} was not evaluated: {' '.join(command)} failed", file=sys.stderr)
         return {}
     summary = json.loads((folder / "summary.json").read_text())
@@ -133,8 +134,16 @@ def play(config: "TrainConfig", checkpoint: Path, step: int) -> Mapping[str, flo
     return {**rates, "overall": summary["overall"]["success_rate"]}
 
 
-def _run(command: Sequence[str]) -> int:
-    return subprocess.run(command, check=False, preexec_fn=end_with_parent()).returncode
+def _set_aside_other_settings(folder: Path, settings: "ClosedLoopConfig") -> None:
+    """Rename what was begun under other settings, then killed: results of two kinds are never mixed."""
+    from vega_policy.rollouts.files import write_atomically
+
+    file = folder / SETTINGS
+    now = json.loads(json.dumps(asdict(settings)))
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != now:
+        folder.rename(folder.with_name(f"{folder.name}.before{time.time_ns()}"))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(now, indent=2) + "\n")
 
 
 def _options(settings: "ClosedLoopConfig", checkpoint: Path, folder: Path) -> list[str]:

@@ -15,9 +15,10 @@ from lerobot.datasets.io_utils import load_info, load_stats, write_stats
 from vega_policy.quantiles import read_column
 from vega_policy.training.demonstrations import CONDITIONS, PROVENANCE, recorded_conditions
 from vega_policy.training.files import give_usual_modes, in_one_step
-from vega_policy.training.metadata import load_metadata
+from vega_policy.training.metadata import INFO, load_metadata
 from vega_policy.training.statistics import column_stats
 
+SIZE = ("total_episodes", "total_frames")
 SCENE = ("suite", "task_id", "seed")
 """Of an episode's facts: what determines how its objects stand."""
 
@@ -28,23 +29,22 @@ def merge_datasets(roots: Sequence[Path], output_dir: Path, *, resume: bool = Fa
     Args:
         roots: Folders of datasets with the same features and rate.
         output_dir: The new dataset's folder; its provenance has theirs under `merged`.
-        resume: Leave a dataset that was merged of the same ones as it is.
+        resume: Leave a dataset that was merged of the same ones, in this order, as it is.
 
     Raises:
-        ValueError: They were recorded under different conditions, or have different features or rates.
+        ValueError: They were recorded under different conditions, have different features or rates, or are of
+            another version of LeRobot's format.
+        FileNotFoundError: There is no dataset in one of the folders.
         FileExistsError: There is something in `output_dir`, and it is not to be kept.
     """
     for root in roots:
         load_metadata(f"local/{root.name}", root)
     origins = {str(root): _provenance(root) for root in roots}
     if output_dir.exists():
-        if resume and _provenance(output_dir).get("merged") == list(origins.values()):
+        if resume and _is_merged_of(list(origins.values()), output_dir):
             return
-        raise FileExistsError(
-            f"{output_dir} exists already, made of other datasets; remove it or choose another --output_dir"
-            if resume
-            else f"{output_dir} exists already; remove it or choose another --output_dir"
-        )
+        found = ", and was not merged of these in this order" if resume else ""
+        raise FileExistsError(f"{output_dir} exists already{found}; remove it or choose another --output_dir")
     _warn_of_shared_scenes(origins)
     environment = _common_conditions({str(root): recorded_conditions(root) for root in roots})
     provenance = {"environment": environment, "merged": list(origins.values())}
@@ -59,8 +59,18 @@ def merge_datasets(roots: Sequence[Path], output_dir: Path, *, resume: bool = Fa
 def _write_exact_stats(root: Path) -> None:
     """Replace LeRobot's averages of quantiles by quantiles; those of pictures, which take decoding, stay."""
     features, stats = load_info(root).features, load_stats(root) or {}
-    columns = [key for key in stats if features[key]["dtype"] not in ("video", "image")]
+    columns = [key for key in stats if key in features and _is_of_numbers(features[key])]
     write_stats({**stats, **{key: column_stats(read_column(root, key)) for key in columns}}, root)
+
+
+def _is_of_numbers(feature: Mapping[str, Any]) -> bool:
+    """Whether a column has a vector or a number per frame, no picture, text or table."""
+    return len(feature["shape"]) == 1 and feature["dtype"].startswith(("float", "int"))
+
+
+def _is_merged_of(origins: Sequence[Mapping[str, Any]], dataset: Path) -> bool:
+    file = dataset / PROVENANCE
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("merged") == origins
 
 
 def _common_conditions(by_root: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -97,6 +107,8 @@ def _episodes(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _provenance(root: Path) -> dict[str, Any]:
+    """Where a dataset comes from, and how much it has: one from elsewhere tells no more than that."""
     file = root / PROVENANCE
     stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return {"root": root.name, **stored}
+    info = json.loads((root / INFO).read_text(encoding="utf-8"))
+    return {"root": root.name, **{name: info[name] for name in SIZE}, **stored}

@@ -34,12 +34,14 @@ class Film:
 
     Attributes:
         file: The video file.
+        episode: Whose it is.
         start: Its first frame in the file.
         length: Its frames.
         is_held_out: Whether it is for validation.
     """
 
     file: Path
+    episode: int
     start: int
     length: int
     is_held_out: bool
@@ -84,9 +86,11 @@ def load_frames(config: VideosConfig, side_px: int, token_px: int, folder: Path)
         folder: Where the array is kept.
 
     Raises:
+        OSError: The dataset, or a film of it, is not there and not on the Hub.
         ValueError: The dataset has no films, or too few episodes to hold one out.
     """
     films = list_films(config)
+    _fetch(config, films)
     index = {
         "settings": json.loads(json.dumps(asdict(config), default=str)) | {"side_px": side_px},
         "lengths": [len(range(0, film.length, config.keep_every)) for film in films],
@@ -105,7 +109,7 @@ def list_films(config: VideosConfig) -> list[Film]:
     """The films of the chosen episodes, every so many of them held out, in the order of their files.
 
     Raises:
-        FileNotFoundError: A film is not there, and its dataset is not on the Hub.
+        OSError: The dataset is not there and not on the Hub.
         ValueError: The dataset has no films, or too few episodes to hold one out.
     """
     meta = load_metadata(config.repo_id, config.root)
@@ -122,18 +126,21 @@ def list_films(config: VideosConfig) -> list[Film]:
         for key in meta.video_keys:
             start = round(facts[f"videos/{key}/from_timestamp"] * meta.fps)
             file = Path(meta.root) / meta.get_video_file_path(int(episode), key)
-            films.append(Film(file, start, facts["length"], episode in held_out))
-    _fetch(config, [film.file for film in films], chosen.tolist())
+            films.append(Film(file, int(episode), start, facts["length"], episode in held_out))
     return sorted(films, key=lambda film: (str(film.file), film.start))
 
 
-def _fetch(config: VideosConfig, files: Sequence[Path], episodes: list[int]) -> None:
-    """Have LeRobot download the films that are not there; the metadata comes without them."""
-    missing = [file for file in files if not file.is_file()]
+def _fetch(config: VideosConfig, films: Sequence[Film]) -> None:
+    """Have LeRobot download the films that are not there; the metadata comes without them.
+
+    Raises:
+        FileNotFoundError: The dataset is not on the Hub.
+    """
+    missing = [film.file for film in films if not film.file.is_file()]
     if missing and config.repo_id.startswith(LOCAL):
         raise FileNotFoundError(f"expected a film at {missing[0]}, as the metadata in {config.root} says")
     if missing:
-        LeRobotDataset(config.repo_id, root=config.root, episodes=episodes)
+        LeRobotDataset(config.repo_id, root=config.root, episodes=sorted({film.episode for film in films}))
 
 
 def _decode_all(

@@ -99,7 +99,7 @@ class Run:
     def _look_at_dataset(self) -> None:
         """Refuse one that cannot be trained from, and note how it was recorded."""
         data = self._config.dataset
-        meta = load_metadata(data.repo_id, data.root, data.revision, data.repo_type)
+        meta = load_metadata(data.repo_id, data.root, data.revision)
         check_libero_dataset(meta)
         if self._config.cache.enabled:
             check_films(meta)

@@ -20,7 +20,8 @@ from vega_policy.envs.experts.world import World
 
 CLOSING_STEPS, OPENING_STEPS, LEAVING_STEPS = 9, 5, 25
 FLICKER_STEPS = 4
-HOMING_STEPS, HOMING_RAD, NEAR_HOME_M = 30, 0.3, 0.03
+HOMING_STEPS, NEAR_HOME_M = 30, 0.03
+HOMING_RAD = 0.3  # ahead on the joints' way home: far enough for full speed
 REPLAN_SHIFT_M, REPLAN_TURN_RAD = 0.03, 0.5
 EXIT_M = 0.10
 ABOVE_M, BELOW_M = 0.010, 0.015  # from there on the fingers close: they are round the thing
@@ -170,6 +171,7 @@ class Put:
 
         The hand goes as the joints would: a straight elbow does not let it come straight back.
         """
+        self._lowering.clear()
         home = self._rehearsal.hand_at(self._world.home_q)
         near = np.linalg.norm(self._world.hand.position - home.position) < NEAR_HOME_M
         self._homing += 1
@@ -178,7 +180,7 @@ class Put:
             self._plan = None
             self._stall.clear()
         missing = self._world.home_q - self._world.arm_q
-        part = min(HOMING_RAD / max(float(np.abs(missing).max()), HOMING_RAD), 1.0)
+        part = HOMING_RAD / max(float(np.abs(missing).max()), HOMING_RAD)
         return toward(self._world.hand, self._rehearsal.hand_at(self._world.arm_q + part * missing), CLOSE)
 
     def _out_and_up(self, out: Vector) -> Vector:

@@ -38,7 +38,7 @@ class Record:
 
 
 def read_records(folder: Path) -> dict[int, Record]:
-    """By first row; a later line replaces an earlier one, and a torn last line counts for nothing."""
+    """By first row; a later line replaces an earlier one, and one that a kill has torn counts for nothing."""
     file = folder / RECORDS
     found: dict[int, Record] = {}
     for line in file.read_text().splitlines() if file.is_file() else ():

@@ -88,7 +88,7 @@ class ArrayStore:
             OSError: If the disk has no room for the array.
         """
         with self._locked(fcntl.LOCK_SH):  # processes that only look do so side by side
-            if self._belongs_here() and not self._missing():
+            if self._is_on_record() and not self._missing():
                 return 0
         with self._locked(fcntl.LOCK_EX):
             missing = self._missing()
@@ -134,6 +134,11 @@ class ArrayStore:
         records, array = read_records(self.folder), self._map("r")
         sums = {first: record.checksum for first, record in records.items()}
         return [(first, last) for first, last in blocks if sums.get(first) != checksum_of(array[first:last])]
+
+    def _is_on_record(self) -> bool:
+        """Whether there is a checksum of every block, right or not."""
+        starts = set(range(0, self.shape[0], self._block))
+        return self._belongs_here() and starts <= read_records(self.folder).keys()
 
     def _belongs_here(self) -> bool:
         """Whether the folder holds this array, whole or in part."""

@@ -1,6 +1,7 @@
 """A resumed run is the run that was begun: what was asked for is kept and compared."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,11 @@ class FakeRun:
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_dataset: Path) -> list[str]:
     """A run that has begun."""
     monkeypatch.setattr("vega_policy.training.trainer.Run", FakeRun)
     monkeypatch.setattr(requests, "git_revision", lambda: REVISION)
-    for folder in ("meta", "data"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-    (tmp_path / "data" / "meta" / "info.json").write_text("{}")
+    shutil.copytree(small_dataset, tmp_path / "data")
     begun = [f"--output_dir={tmp_path / 'run'}", "--dataset.repo_id=local/data", "--ema_decay=0.9"]
     begun.append(f"--dataset.root={tmp_path / 'data'}")
     assert main(begun) == 0
@@ -63,16 +62,22 @@ def test_a_run_is_not_resumed_as_another(
 def test_a_changed_dataset_is_another_request(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "data" / "meta" / "info.json").write_text('{"total_episodes": 1}')
+    (tmp_path / "data" / "meta" / "stats.json").write_text("{}")
     assert main([*command, "--resume=true"]) == 2
     assert "dataset_files: " in capsys.readouterr().err
 
 
-def test_a_dataset_that_was_fetched_by_the_run_is_no_other_one(command: list[str], tmp_path: Path) -> None:
+def test_a_dataset_that_the_run_fetches_is_no_other_one(command: list[str], tmp_path: Path) -> None:
     """What it was is not known, as the request was kept before."""
-    (tmp_path / "run" / "request.json").write_text(json.dumps({**stored(tmp_path), "dataset_files": None}))
-    assert main([*command, "--resume=true"]) == 0
-    assert stored(tmp_path)["dataset_files"] is not None
+    begun = [option.replace(str(tmp_path / "run"), str(tmp_path / "other")) for option in command]
+    film = next((tmp_path / "data").rglob("*.mp4"))
+    film.rename(tmp_path / "film")
+    assert main(begun) == 0
+    (tmp_path / "other" / "checkpoints" / "000002").mkdir(parents=True)
+    (tmp_path / "film").rename(film)
+    assert main([*begun, "--resume=true"]) == 0
+    kept = json.loads((tmp_path / "other" / "request.json").read_text())["dataset_files"]
+    assert kept == stored(tmp_path)["dataset_files"] is not None
 
 
 def test_before_the_first_checkpoint_everything_may_change(command: list[str], tmp_path: Path) -> None:
