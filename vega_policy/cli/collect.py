@@ -157,11 +157,9 @@ def _check_place(config: CollectConfig) -> None:
 
 def _is_made_of(dataset: Path, recordings_dir: Path) -> bool:
     """Whether a dataset tells of the same settings as the recordings; one that was merged tells of none."""
-    from vega_policy.training.demonstrations import PROVENANCE
+    from vega_policy.training.demonstrations import read_provenance
 
-    if not (dataset / PROVENANCE).is_file():
-        return False
-    told = json.loads((dataset / PROVENANCE).read_text(encoding="utf-8")).get("config", {})
+    told = read_provenance(dataset).get("config", {})
     recorded = json.loads((recordings_dir / "run.json").read_text(encoding="utf-8"))["config"]
     return all(told.get(name) == value for name, value in recorded.items())
 
@@ -224,11 +222,9 @@ def run(collection: Collection) -> int:
 
 def _holds(dataset: Path, kept: "Mapping[Task, Sequence[Row]]") -> bool:
     """Whether they are in a dataset already: who trains from it would see new files if it was made anew."""
-    from vega_policy.training.demonstrations import PROVENANCE
+    from vega_policy.training.demonstrations import read_provenance
 
-    if not (dataset / PROVENANCE).is_file():
-        return False
-    told = json.loads((dataset / PROVENANCE).read_text(encoding="utf-8"))["episodes"]
+    told = read_provenance(dataset).get("episodes", [])
     wanted = [(task.suite, task.task_id, row.trial) for task, rows in kept.items() for row in rows]
     return [(episode["suite"], episode["task_id"], episode["trial"]) for episode in told] == wanted
 

@@ -139,7 +139,7 @@ def _set_aside_other_settings(folder: Path, settings: "ClosedLoopConfig") -> Non
     from vega_policy.rollouts.files import write_atomically
 
     file = folder / SETTINGS
-    now = json.loads(json.dumps(asdict(settings)))
+    now = {name: value for name, value in asdict(settings).items() if name not in ("every", "num_workers")}
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != now:
         folder.rename(folder.with_name(f"{folder.name}.before{time.time_ns()}"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -156,10 +156,9 @@ def _refuse_foreign(root: Path) -> None:
     """A dataset is written anew from its recordings, so one of something else would be lost."""
     if not root.exists():
         return
-    from vega_policy.training.demonstrations import PROVENANCE
+    from vega_policy.training.demonstrations import read_provenance
 
-    file = root / PROVENANCE
-    if file.is_file() and PROVENANCE_KEY in json.loads(file.read_text(encoding="utf-8")):
+    if PROVENANCE_KEY in read_provenance(root):
         return
     raise FileExistsError(
         f"expected a new folder or a dataset made of recordings, {root} is neither: choose another one"

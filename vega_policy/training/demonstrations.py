@@ -87,16 +87,24 @@ def write_dataset(
         give_usual_modes(partial)
 
 
+def read_provenance(root: Path) -> dict[str, Any]:
+    """What a dataset says of where it comes from; empty for one from elsewhere.
+
+    Args:
+        root: The dataset's folder, if there is one.
+    """
+    file = root / PROVENANCE
+    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return told
+
+
 def recorded_conditions(root: Path) -> dict[str, Any]:
     """Under which conditions a dataset was recorded, as far as it tells: assets, protocol, picture size.
 
     Args:
         root: The dataset's folder.
     """
-    file = root / PROVENANCE
-    if not file.is_file():
-        return {}
-    environment = json.loads(file.read_text(encoding="utf-8")).get("environment", {})
+    environment = read_provenance(root).get("environment", {})
     return {name: environment[name] for name in CONDITIONS if name in environment}
 
 

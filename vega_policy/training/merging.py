@@ -13,12 +13,14 @@ from lerobot.datasets.aggregate import aggregate_datasets
 from lerobot.datasets.io_utils import load_info, load_stats, write_stats
 
 from vega_policy.quantiles import read_column
-from vega_policy.training.demonstrations import CONDITIONS, PROVENANCE, recorded_conditions
+from vega_policy.training.demonstrations import CONDITIONS, PROVENANCE, read_provenance, recorded_conditions
 from vega_policy.training.files import give_usual_modes, in_one_step
 from vega_policy.training.metadata import INFO, load_metadata
 from vega_policy.training.statistics import column_stats
 
 SIZE = ("total_episodes", "total_frames")
+"""Entries of `info.json`: how much a dataset has."""
+
 SCENE = ("suite", "task_id", "seed")
 """Of an episode's facts: what determines how its objects stand."""
 
@@ -41,7 +43,7 @@ def merge_datasets(roots: Sequence[Path], output_dir: Path, *, resume: bool = Fa
         load_metadata(f"local/{root.name}", root)
     origins = {str(root): _provenance(root) for root in roots}
     if output_dir.exists():
-        if resume and _is_merged_of(list(origins.values()), output_dir):
+        if resume and read_provenance(output_dir).get("merged") == list(origins.values()):
             return
         found = ", and was not merged of these in this order" if resume else ""
         raise FileExistsError(f"{output_dir} exists already{found}; remove it or choose another --output_dir")
@@ -66,11 +68,6 @@ def _write_exact_stats(root: Path) -> None:
 def _is_of_numbers(feature: Mapping[str, Any]) -> bool:
     """Whether a column has a vector or a number per frame, no picture, text or table."""
     return len(feature["shape"]) == 1 and feature["dtype"].startswith(("float", "int"))
-
-
-def _is_merged_of(origins: Sequence[Mapping[str, Any]], dataset: Path) -> bool:
-    file = dataset / PROVENANCE
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("merged") == origins
 
 
 def _common_conditions(by_root: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -108,7 +105,5 @@ def _episodes(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _provenance(root: Path) -> dict[str, Any]:
     """Where a dataset comes from, and how much it has: one from elsewhere tells no more than that."""
-    file = root / PROVENANCE
-    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     info = json.loads((root / INFO).read_text(encoding="utf-8"))
-    return {"root": root.name, **{name: info[name] for name in SIZE}, **stored}
+    return {"root": root.name, **{name: info[name] for name in SIZE}, **read_provenance(root)}
